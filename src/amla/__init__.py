@@ -1,0 +1,1 @@
+"""AMLA: neural architecture construction, and fair comparison of architecture-search algorithms."""

@@ -1,0 +1,75 @@
+"""Name -> plug-in, by entry points: a plug-in of another package is found exactly as our own are.
+
+A plug-in is imported only when it is asked for. Where the import fails because a library is missing, the error says
+which extra brings it.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from amla.errors import PluginError
+
+#: Where each kind of plug-in is registered, and how a message calls one.
+GROUPS = {
+    "spaces": "space",
+    "searchers": "searcher",
+    "trainers": "trainer",
+    "exporters": "exporter",
+    "datasets": "dataset",
+    "executors": "executor",
+}
+
+#: Library that cannot be imported -> the extra that installs it.
+EXTRA_OF = {
+    "torch": "torch",
+    "safetensors": "torch",
+    "onnx": "torch",
+    "onnxruntime": "torch",
+    "keras": "keras",
+    "jax": "keras",
+    "datasets": "data",
+    "pyarrow": "data",
+    "ray": "ray",
+    "kubernetes": "kubernetes",
+    "grpc": "katib",
+    "fastapi": "server",
+}
+
+
+@functools.cache
+def _plugins(kind: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"amla.{kind}")}
+
+
+def names(kind: str) -> list[str]:
+    """The names of all plug-ins of a kind (a key of ``GROUPS``), sorted."""
+    return sorted(_plugins(kind))
+
+
+def load(kind: str, name: str) -> Any:
+    """The plug-in itself, usually a class.
+
+    Errors: ``PluginError`` where nobody has that name (the message lists those that exist) or its library is missing
+    (the message says what to install).
+    """
+    found = _plugins(kind).get(name)
+    if found is None:
+        known = ", ".join(names(kind)) or "none installed"
+        raise PluginError(f"no {GROUPS[kind]} is called {name!r}; there are: {known}")
+    try:
+        return found.load()
+    except ModuleNotFoundError as error:
+        library = (error.name or "").split(".")[0]
+        if library == "amla":
+            raise
+        raise PluginError(missing(library, f"{GROUPS[kind]} {name!r}")) from error
+
+
+def missing(library: str, what: str) -> str:
+    """The one line for a library that is not installed, with what to type."""
+    extra = EXTRA_OF.get(library)
+    install = f"pip install 'amla[{extra}]'" if extra else f"pip install {library}"
+    return f"{what} needs the library {library!r}, which is not installed: {install}"

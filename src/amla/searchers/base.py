@@ -1,0 +1,70 @@
+"""The contract of a search algorithm: which network next?"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Generic, TypeVar
+
+from amla.spec.base import Document
+from amla.spec.experiment import Problem
+from amla.spec.trial import Trial, TrialSpec
+
+
+class SearcherSettings(Document):
+    """Base of a searcher's settings: validated, every key with a default; their JSON Schema feeds forms, CLI and Katib."""
+
+
+S = TypeVar("S", bound=SearcherSettings)
+
+
+class Searcher(ABC, Generic[S]):
+    """A search algorithm. Pure: no I/O, no clock, no global random state; ``problem.rng(number)`` is its only chance.
+
+    A searcher is rebuilt from its stored trials: constructed anew, given the finished ones by ``observe`` in the order of
+    ``finished_seq``, it suggests exactly what the live one would have suggested. So a crash, a restart and a service in
+    another language all take the same path. It sees search trials and, at most, its own last one; never a test.
+    """
+
+    Settings: ClassVar[type[SearcherSettings]] = SearcherSettings
+    #: Instruments whose statistics it may read; ``needs`` of an object can be fewer, by its settings.
+    needs: frozenset[str] = frozenset()
+    #: Procedures of the trainer that it uses.
+    procedures: frozenset[str] = frozenset({"train"})
+
+    def __init__(self, settings: S, problem: Problem) -> None:
+        self.settings = settings
+        self.problem = problem
+
+    @abstractmethod
+    def observe(self, trials: Sequence[Trial]) -> None:
+        """Take in finished trials (failed ones too), in the order in which they finished, each once."""
+
+    @abstractmethod
+    def suggest(self, active: Sequence[Trial], number: int) -> TrialSpec | None:
+        """The ``number``-th trial, while ``active`` ones still run. Changes nothing: asked again, it answers the same.
+
+        None: it waits for a result. Errors: ``SearchError`` where it can never suggest again though it is not finished.
+        """
+
+    @property
+    @abstractmethod
+    def finished(self) -> bool:
+        """Whether it has nothing more to suggest, whatever comes."""
+
+    def final(self, trials: Sequence[Trial]) -> TrialSpec | None:
+        """The training of the network that the search found, to the end: by default the most accurate one on validation,
+        afresh. None where there is none. Asked once, when the search is finished or its budget spent."""
+        done = [trial for trial in trials if trial.state == "done" and trial.result and trial.result.feasible]
+        best = max(
+            done, key=lambda trial: (trial.result.accuracy if trial.result else -1.0, -trial.number), default=None
+        )
+        if best is None:
+            return None
+        return TrialSpec(
+            architecture=best.spec.architecture,
+            training=self.problem.training,
+            budget=self.problem.final_budget,
+            purpose="final",
+            memo={"found_by": best.number},
+        )

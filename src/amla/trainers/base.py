@@ -1,0 +1,62 @@
+"""The contract of a trainer: one ML library, behind documents and numpy."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import JsonValue
+
+from amla.datasets.base import Dataset, Images
+from amla.spec.data import DatasetInfo, Split
+from amla.spec.graph import Graph
+from amla.spec.training import Training
+from amla.spec.trial import Job, Progress, Result
+
+#: Called now and then with what is going on; answers False where the training is to stop (a checkpoint is left).
+Reporter = Callable[[Progress], bool]
+Floats = npt.NDArray[np.float32]
+
+
+def silent(progress: Progress) -> bool:  # noqa: ARG001  # a reporter takes what it is told
+    """A reporter that tells nobody."""
+    return True
+
+
+class Trainer(ABC):
+    """Builds, trains and measures networks in one ML library.
+
+    A trial's folder holds, after ``train``: ``model.safetensors`` (weights in the layout of ``spec.graph.weights``, those
+    that are evaluated), ``state/`` (the whole train state, from which a trial resumes or another inherits), and nothing
+    else. All files are written whole or not at all.
+    """
+
+    #: Instruments (keys of ``spec.trial.INSTRUMENTS``) and procedures (``train``, ``evaluate``, ``score``, ...) it has.
+    provides: frozenset[str]
+
+    @abstractmethod
+    def train(self, job: Job, data: Dataset, report: Reporter = silent) -> Result:
+        """Run the job's procedure. A job whose folder holds a checkpoint goes on from there, to the same result.
+
+        Errors: ``TrialFailure`` (NaN, out of memory, bad data; ``cancelled`` where ``report`` said stop).
+        """
+
+    @abstractmethod
+    def evaluate(self, job: Job, data: Dataset, split: Split) -> Result:
+        """Accuracy and loss, on one split, of ``model.safetensors`` in the job's ``parent_folder`` (its own where it has
+        no parent). Changes nothing. Errors: ``TrialFailure``."""
+
+    @abstractmethod
+    def predict(self, graph: Graph, weights: Mapping[str, Floats], info: DatasetInfo, images: Images) -> Floats:
+        """Class probabilities (n, classes) of raw images (n, height, width, channels), as the dataset gives them."""
+
+    @abstractmethod
+    def measure(self, graph: Graph, training: Training, measured: Mapping[str, JsonValue]) -> dict[str, Any]:
+        """A short measurement on this machine, on made-up images: what is fastest here, and how fast.
+
+        Returns ``dtype`` and ``threads`` (kept where ``measured`` has them already), ``step_seconds`` (one training step),
+        ``evaluate_seconds`` (one image), ``device``.
+        """
