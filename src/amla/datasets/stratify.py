@@ -21,7 +21,7 @@ def allot(counts: Counts, total: int, free: Counts) -> Counts:
     binds. The sum is smaller than ``total`` only where ``free`` has no more to give.
     """
     exact = counts * (total / max(int(counts.sum()), 1))
-    given = np.minimum(np.floor(exact).astype(np.int64), free)
+    given: Counts = np.minimum(np.floor(exact).astype(np.int64), free)
     while (left := total - int(given.sum())) > 0:
         wanting = np.argsort(given - exact, kind="stable")
         wanting = wanting[given[wanting] < free[wanting]][:left]
@@ -61,8 +61,9 @@ def subset(labels: Labels, limit: int, seed: int) -> Rows:
 
 def _shuffled_by_class(labels: Labels, seed: int) -> Rows:
     """All rows, class by class, in seeded random order within a class."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    return order[np.argsort(labels[order], kind="stable")].astype(np.int64)
+    order: Rows = np.random.default_rng(seed).permutation(len(labels))
+    by_class: Rows = order[np.argsort(labels[order], kind="stable")]
+    return by_class
 
 
 def _take(by_class: Rows, starts: Counts, given: Counts) -> Rows:

@@ -9,36 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-
 from amla import registry
+from amla.engine.rehearsal import drawn_result
 from amla.searchers.base import Searcher
-from amla.spec.costs import costs
 from amla.spec.experiment import Problem, trial_seed
 from amla.spec.lower import lower
 from amla.spec.training import Budget
-from amla.spec.trial import INSTRUMENTS, Failure, Result, Snapshot, Trial, TrialSpec
+from amla.spec.trial import Failure, Result, Trial, TrialSpec
 
 ENOUGH = 200
-
-
-def drawn_result(spec: TrialSpec, seed: int, problem: Problem, position: int = 0) -> Result:
-    """A result as a trainer gives it, every number drawn from ``seed``."""
-    rng = np.random.default_rng(seed)
-    graph = lower(spec.architecture, problem.input_shape, problem.num_classes)
-    names = [name for names in INSTRUMENTS.values() for name in names]
-    statistics = {block.name: {name: float(rng.random()) for name in names} for block in graph.blocks}
-    half = {block.name: {name: float(rng.random()) for name in names} for block in graph.blocks}
-    found = costs(graph)
-    steps = spec.budget.in_steps(problem.train_size, problem.training.batch_size) or 1
-    return Result(
-        metrics={"valid": {"accuracy": float(rng.random()), "loss": float(rng.random())}},
-        statistics=statistics,
-        snapshots=(Snapshot(step=steps // 2, statistics=half),),
-        parameters=found.parameters,
-        flops=found.flops,
-        position=position + steps,
-    )
 
 
 class SearcherSuite:

@@ -1,0 +1,57 @@
+"""The command line. It prints what ``amla.api`` does; nothing is decided here."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import click
+
+from amla.errors import AmlaError
+
+#: Failures of the machine that a user can mend; others are bugs and keep their traceback.
+_MENDABLE = {
+    errno.ENOSPC: "the disk is full; free some space, then `amla resume`",
+    errno.EDQUOT: "the disk quota is used up; free some space, then `amla resume`",
+    errno.EROFS: "the folder is read-only; choose another with --out or --store",
+    errno.EACCES: "permission denied; choose another folder with --out or --store",
+    errno.EPERM: "not permitted; choose another folder with --out or --store",
+    errno.ENOENT: "no such file or folder",
+    errno.EISDIR: "that is a folder, not a file",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    from amla.cli.app import app
+
+    words = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        code = app(args=words, prog_name="amla", standalone_mode=False)
+    except click.exceptions.Abort:
+        _leave("interrupted", 130)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except AmlaError as error:
+        if debug:
+            raise
+        _leave(str(error), error.exit_code)
+    except OSError as error:
+        if debug or error.errno not in _MENDABLE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _leave(f"{where}{_MENDABLE[error.errno]}", 2)
+    else:
+        sys.exit(code or 0)
+
+
+def _leave(message: str, code: int) -> None:
+    line = " ".join(message.split())
+    click.echo(f"amla: {line}", err=True)
+    sys.exit(code)

@@ -1,0 +1,209 @@
+"""Commands that train: search, run, train, resume, stop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amla.cli.options import (
+    DataDirOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    SeedOption,
+    SetOption,
+    StoreOption,
+    with_settings,
+)
+
+if TYPE_CHECKING:
+    from amla.api import SearchResult
+    from amla.spec.experiment import ExperimentSpec
+
+INTERRUPTED = 130
+
+TimeOption = Annotated[
+    str | None,
+    typer.Option(help="For search and final training together, e.g. 30m; everything is fitted to it.", show_default=False),
+]
+JobsOption = Annotated[int | None, typer.Option(help="Trials at once (with --executor process).", show_default=False)]
+ExecutorOption = Annotated[str | None, typer.Option(help="inline or process.", show_default=False)]
+TrainerOption = Annotated[str | None, typer.Option(help="The ML library: torch.", show_default=False)]
+EpochsOption = Annotated[float | None, typer.Option(help="Epochs of the final training.", show_default=False)]
+StepsOption = Annotated[int | None, typer.Option(help="Steps of the final training.", show_default=False)]
+BatchOption = Annotated[int | None, typer.Option(help="Images a step.", show_default=False)]
+LimitOption = Annotated[int | None, typer.Option(help="At most so many training images.", show_default=False)]
+SizeOption = Annotated[int | None, typer.Option(help="Side in pixels to bring images to.", show_default=False)]
+PrecisionOption = Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.", show_default=False)]
+NameOption = Annotated[str | None, typer.Option(help="A name for the experiment.", show_default=False)]
+
+
+def search(
+    dataset: Annotated[str, typer.Argument(help="digits, cifar10, folder:PATH, parquet:PATH, ... (`amla datasets`)")],
+    searcher: Annotated[str | None, typer.Option(help="See `amla searchers`.", show_default="nac")] = None,
+    time_budget: TimeOption = None,
+    seed: SeedOption = None,
+    data_dir: DataDirOption = None,
+    criterion: Annotated[str | None, typer.Option(help="nac: what ranks the branches.", show_default=False)] = None,
+    mode: Annotated[str | None, typer.Option(help="nac: while_training or afresh.", show_default=False)] = None,
+    iterations: Annotated[int | None, typer.Option(help="nac: constructions.", show_default=False)] = None,
+    trials: Annotated[int | None, typer.Option(help="Search trials at most.", show_default=False)] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of the first stage.", show_default=False)] = None,
+    skips: Annotated[bool | None, typer.Option(help="Skip connections.", show_default=False)] = None,
+    epochs: EpochsOption = None,
+    steps: StepsOption = None,
+    search_epochs: Annotated[float | None, typer.Option(help="Epochs of a search trial.", show_default=False)] = None,
+    search_steps: Annotated[int | None, typer.Option(help="Steps of a search trial.", show_default=False)] = None,
+    batch_size: BatchOption = None,
+    precision: PrecisionOption = None,
+    limit: LimitOption = None,
+    image_size: SizeOption = None,
+    max_params: Annotated[int | None, typer.Option(help="Parameters at most.", show_default=False)] = None,
+    trainer: TrainerOption = None,
+    executor: ExecutorOption = None,
+    jobs: JobsOption = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads a trial.", show_default=False)] = None,
+    name: NameOption = None,
+    assignments: SetOption = None,
+    out: OutOption = None,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Search a network for a dataset, train it, test it once, export and explain it."""
+    options = dict(locals())
+    for key in ("assignments", "out", "store", "quiet", "as_json"):
+        options.pop(key)
+    from amla.engine.options import spec_of
+
+    said = {key: value for key, value in options.items() if value is not None}
+    return _start(spec_of(with_settings(said, assignments)), out, store, quiet, as_json)
+
+
+def run(
+    file: Annotated[Path, typer.Argument(help="An experiment (YAML), or a task file of AMLA 0.x (JSON).")],
+    data_dir: DataDirOption = None,
+    seed: SeedOption = None,
+    epochs: EpochsOption = None,
+    steps: StepsOption = None,
+    search_steps: Annotated[int | None, typer.Option(help="Steps of a search trial.", show_default=False)] = None,
+    limit: LimitOption = None,
+    time_budget: TimeOption = None,
+    assignments: SetOption = None,
+    out: OutOption = None,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Run an experiment file. Options given here take the place of the file's keys."""
+    from amla.cli.files import read_experiment
+
+    overrides = {
+        "data_dir": data_dir,
+        "seed": seed,
+        "epochs": epochs,
+        "steps": steps,
+        "search_steps": search_steps,
+        "limit": limit,
+        "time_budget": time_budget,
+    }
+    spec, places = read_experiment(file, overrides, assignments)
+    where = Path(places["out"]) if "out" in places else None
+    return _start(spec, out or where, store or places.get("store"), quiet, as_json)
+
+
+def train(
+    architecture: Annotated[Path, typer.Argument(help="architecture.json of a run, or written by hand.")],
+    dataset: Annotated[str, typer.Argument(help="See `amla datasets`.")],
+    epochs: EpochsOption = None,
+    steps: StepsOption = None,
+    batch_size: BatchOption = None,
+    precision: PrecisionOption = None,
+    seed: SeedOption = None,
+    data_dir: DataDirOption = None,
+    limit: LimitOption = None,
+    image_size: SizeOption = None,
+    trainer: TrainerOption = None,
+    executor: ExecutorOption = None,
+    name: NameOption = None,
+    assignments: SetOption = None,
+    out: OutOption = None,
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Train one given network, test it once, and export it."""
+    options = dict(locals())
+    for key in ("architecture", "assignments", "out", "store", "quiet", "as_json"):
+        options.pop(key)
+    from amla.engine.options import spec_of
+    from amla.spec.architecture import parse_architecture
+
+    network = parse_architecture(architecture.read_text())
+    said = {key: value for key, value in options.items() if value is not None}
+    said |= {"searcher": "fixed", "settings": {"architecture": network.to_data()}}
+    return _start(spec_of(with_settings(said, assignments)), out, store, quiet, as_json)
+
+
+def resume(
+    experiment: Annotated[str, typer.Argument(help="Its id or name (`amla experiments list`).")],
+    store: StoreOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Go on with a stopped, interrupted or crashed experiment; nothing that was finished is done again."""
+    from amla import api
+    from amla.cli.console import watching
+
+    with watching(quiet or as_json, store) as watch:
+        result = api.resume(experiment, store=store, watch=watch)
+    return _show(result, as_json)
+
+
+def stop(
+    experiment: Annotated[str, typer.Argument(help="Its id or name.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Stop a running experiment after its next checkpoint; `amla resume` goes on."""
+    from amla.engine.store import Store, default_url
+
+    with Store(store or default_url()) as opened:
+        found = opened.experiment(experiment)
+        stopped = found.state in ("created", "running")
+        if stopped:
+            opened.update(found.id, state="stopped")
+    if as_json:
+        typer.echo(json.dumps({"experiment": found.id, "state": "stopped" if stopped else found.state}))
+    elif stopped:
+        typer.echo(f"{found.id} stops; go on with: amla resume {found.id}")
+    else:
+        typer.echo(f"{found.id} does not run: it is {found.state}")
+    return 0
+
+
+def _start(spec: ExperimentSpec, out: Path | None, store: str | None, quiet: bool, as_json: bool) -> int:
+    from amla import api
+    from amla.cli.console import watching
+
+    with watching(quiet or as_json, store) as watch:
+        result = api.run(spec, store=store, out=out, watch=watch)
+    return _show(result, as_json)
+
+
+def _show(result: SearchResult, as_json: bool) -> int:
+    from amla.cli.console import print_result
+
+    document: dict[str, Any] = result.summary | {"artifacts": _artifacts(result.folder)}
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        print_result(result)
+    return INTERRUPTED if result.experiment.state == "stopped" else 0
+
+
+def _artifacts(folder: Path) -> dict[str, str]:
+    return {path.name: str(path) for path in sorted(folder.iterdir()) if path.is_file()} if folder.is_dir() else {}

@@ -1,0 +1,98 @@
+"""What a user types -> ``ExperimentSpec``. The command line, Python and experiment files share this one table, so that
+every option is a key of the file and a parameter of ``amla.search``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from amla.errors import ConfigError, SpecError
+from amla.spec.experiment import ExperimentSpec
+
+#: Option -> where it stands in the spec. Options that are keys of the spec themselves are not listed.
+SHORT: dict[str, str] = {
+    "data_dir": "dataset.data_dir",
+    "valid_fraction": "dataset.valid_fraction",
+    "test_fraction": "dataset.test_fraction",
+    "image_size": "dataset.image_size",
+    "limit": "dataset.limit",
+    "criterion": "settings.criterion",
+    "mode": "settings.mode",
+    "iterations": "settings.iterations",
+    "width": "space_settings.width",
+    "layers": "space_settings.layers",
+    "max_layers": "space_settings.max_layers",
+    "operations": "space_settings.operations",
+    "skips": "space_settings.skips",
+    "batch_size": "training.batch_size",
+    "precision": "training.precision",
+    "steps": "final_budget.steps",
+    "epochs": "final_budget.epochs",
+    "search_steps": "budget.steps",
+    "search_epochs": "budget.epochs",
+    "max_params": "limits.max_params",
+    "max_flops": "limits.max_flops",
+    "max_latency_ms": "limits.max_latency_ms",
+    "max_size_mb": "limits.max_size_mb",
+    "threads": "resources.threads",
+}
+#: Keys of an experiment file that say where it runs, not what it is.
+PLACES = ("store", "out")
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(text: str | float) -> float:
+    """``90``, ``90s``, ``30m``, ``1h30m`` -> seconds. Errors: ``ConfigError``."""
+    if isinstance(text, int | float):
+        return float(text)
+    whole = text.strip().lower()
+    if re.fullmatch(r"\d+(\.\d+)?", whole):
+        return float(whole)
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", whole)
+    if not parts or "".join(number + unit for number, unit in parts) != whole:
+        raise ConfigError(f"{text!r} is no duration; write 90s, 30m or 1h30m")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def spec_of(options: Mapping[str, Any]) -> ExperimentSpec:
+    """The experiment that these options ask for; None means not said. Errors: ``ConfigError`` naming the option."""
+    said = {key: value for key, value in options.items() if value is not None}
+    if "dataset" not in said:
+        raise ConfigError("dataset: which one? `amla datasets` lists them")
+    document: dict[str, Any] = {}
+    if isinstance(said["dataset"], str):
+        said["dataset"] = {"name": said["dataset"]}
+    for key, value in said.items():
+        if key in ExperimentSpec.model_fields:
+            document[key] = dict(value) if isinstance(value, Mapping) else value
+    for key, value in said.items():
+        if key in SHORT:
+            part, name = SHORT[key].split(".")
+            document.setdefault(part, {})[name] = value
+        elif key not in ExperimentSpec.model_fields:
+            raise ConfigError(
+                f"{key}: no such option; there are {', '.join(sorted([*SHORT, *ExperimentSpec.model_fields]))}"
+            )
+    if "time_budget" in document:
+        document["time_budget"] = seconds(document["time_budget"])
+    document["dataset"].setdefault("seed", document.get("seed", 0))
+    try:
+        return ExperimentSpec.parse(document)
+    except SpecError as error:
+        raise ConfigError(str(error).removeprefix("ExperimentSpec: ")) from None
+
+
+def read_yaml(text: str, name: str = "experiment file") -> tuple[ExperimentSpec, dict[str, str]]:
+    """An experiment file: the spec, and where it is to run (``store``, ``out``). Errors: ``ConfigError``."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{name}: an experiment file is a mapping of options, such as `dataset: digits`")
+    places = {key: str(document.pop(key)) for key in PLACES if key in document}
+    return spec_of({str(key): value for key, value in document.items()}), places

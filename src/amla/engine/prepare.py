@@ -1,0 +1,216 @@
+"""``prepare``: from what a user asks for to an experiment in which everything is decided.
+
+What the user left open is chosen to suit the data (size, channels, classes, number of images) and, where a time budget is
+given, fitted to it by a short measurement. What was chosen is stored with the experiment, so that resuming it, or running
+it on another machine, decides nothing anew.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import JsonValue
+
+from amla import registry
+from amla.engine.rehearsal import rehearse
+from amla.errors import ConfigError, SearchError, SpecError
+from amla.searchers.base import Searcher
+from amla.spec.costs import costs
+from amla.spec.data import DatasetInfo
+from amla.spec.experiment import Experiment, ExperimentSpec, Problem
+from amla.spec.lower import lower
+from amla.spec.training import SGD, Augmentation, Budget, Clip, OneCycle, Training
+from amla.spec.trial import Trial
+from amla.trainers.base import Trainer
+
+#: Widths of the first stage that a time budget may choose from, the widest first.
+WIDTHS = (96, 64, 48, 32, 24, 16, 12, 8)
+#: Share of a time budget left for loading, evaluating, measuring and exporting.
+RESERVE = 0.2
+#: Images that a training sees in all, by default: enough for a small set to be learnt, bearable for a large one.
+IMAGES = 150_000
+EPOCHS = (10, 60)
+#: A search trial's budget, as a share of the final training's.
+SEARCH_SHARE = 0.1
+
+
+def prepare(spec: ExperimentSpec, info: DatasetInfo, trainer: Trainer, folder: str, experiment_id: str) -> Experiment:
+    """Decide everything. ``info`` is that of ``spec.dataset``; ``trainer`` the one that ``spec.trainer`` names.
+
+    Errors: ``AmlaError`` in one line for whatever is wrong with the spec, before anything is stored or trained.
+    """
+    training = suited_training(spec, info)
+    problem = _problem(spec, info, training)
+    measured: dict[str, JsonValue] = {}
+    if spec.time_budget is not None:
+        problem, measured = fit(spec, problem, trainer)
+    searcher = make_searcher(spec, problem)
+    if not measured:
+        measured = _measure(searcher, problem, trainer)
+    check_needs(searcher, trainer, spec.trainer)
+    return Experiment(
+        id=experiment_id,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        spec=spec,
+        problem=problem,
+        folder=folder,
+        measured=measured,
+    )
+
+
+def new_id(spec: ExperimentSpec) -> str:
+    """A short name that nobody else has: dataset, searcher and a few random letters."""
+    dataset = spec.dataset.plugin.replace("-", "")
+    return f"{dataset}-{spec.searcher.rsplit(':', 1)[-1].lower()}-{uuid.uuid4().hex[:6]}"
+
+
+def make_searcher(spec: ExperimentSpec, problem: Problem) -> Searcher[Any]:
+    """The searcher that a spec names, with its settings. Errors: ``ConfigError`` naming a wrong setting."""
+    cls = registry.load("searchers", spec.searcher)
+    try:
+        settings = cls.Settings.parse(spec.settings)
+    except SpecError as error:
+        raise ConfigError(f"settings of the searcher {spec.searcher!r}: {error}") from None
+    searcher: Searcher[Any] = cls(settings, problem)
+    return searcher
+
+
+def check_needs(searcher: Searcher[Any], trainer: Trainer, name: str) -> None:
+    """Errors: ``SearchError`` where the trainer lacks an instrument or a procedure that the searcher reads."""
+    lacking = sorted((searcher.needs | searcher.procedures) - trainer.provides)
+    if lacking:
+        raise SearchError(f"the trainer {name!r} has no {', '.join(lacking)}, which this search needs")
+
+
+# ----------------------------------------------------------------------------------------------------- suited to the data
+def suited_training(spec: ExperimentSpec, info: DatasetInfo) -> Training:
+    """A training that suits the data, with the user's own keys in the place of its own."""
+    side = min(info.shape[:2])
+    batch = 64 if info.sizes["train"] < 10_000 else 128
+    default = Training(
+        batch_size=batch,
+        optimizer=SGD(momentum=0.9, nesterov=True, weight_decay=5e-4),
+        schedule=OneCycle(rate=0.1 if batch == 128 else 0.07),
+        clip=Clip(kind="norm", value=5.0),
+        label_smoothing=0.1,
+        augmentation=Augmentation(pad_crop=max(1, side // 8), flip=info.flip),
+    )
+    try:
+        return Training.parse(default.to_data() | spec.training)
+    except SpecError as error:
+        raise ConfigError(str(error).replace("Training: ", "training.")) from None
+
+
+def default_epochs(train_size: int) -> float:
+    """Epochs of the final training where neither a budget nor a time is given."""
+    return float(min(EPOCHS[1], max(EPOCHS[0], round(IMAGES / train_size))))
+
+
+def _problem(spec: ExperimentSpec, info: DatasetInfo, training: Training) -> Problem:
+    epochs = default_epochs(info.sizes["train"])
+    return Problem(
+        space=spec.space,
+        space_settings=spec.space_settings,
+        objectives=spec.objectives,
+        limits=spec.limits,
+        input_shape=info.input_shape,
+        num_classes=info.num_classes,
+        train_size=info.sizes["train"],
+        seed=spec.seed,
+        training=training,
+        budget=spec.budget or Budget(epochs=epochs * SEARCH_SHARE),
+        final_budget=spec.final_budget or Budget(epochs=epochs),
+        trials=spec.trials,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- fitted to a time
+def fit(spec: ExperimentSpec, problem: Problem, trainer: Trainer) -> tuple[Problem, dict[str, JsonValue]]:
+    """The widest network whose search and final training have enough epochs within ``spec.time_budget`` seconds.
+
+    A training step is measured for each width in turn, from the widest that could be, and the whole search is rehearsed
+    to count its steps. What the user set is left as it is. Errors: ``ConfigError`` where not even the narrowest fits.
+    """
+    assert spec.time_budget is not None
+    available = spec.time_budget * (1.0 - RESERVE)
+    enough = default_epochs(problem.train_size)
+    least = enough / 3
+    widths = (None,) if "width" in spec.space_settings or spec.space != "envelope" else WIDTHS
+    problem_at, measured, epochs = problem, dict[str, JsonValue](), 0.0
+    for width in widths:
+        settings = problem.space_settings if width is None else problem.space_settings | {"width": width}
+        candidate = problem.model_copy(update={"space_settings": settings})
+        found = _affordable(spec, candidate, trainer, measured, available)
+        if found is None:
+            continue
+        epochs, measured = found
+        problem_at = candidate
+        if epochs >= least:
+            break
+    if epochs <= 0.0:
+        raise ConfigError(f"time_budget: {spec.time_budget:g} s is too short for a search here; give more")
+    epochs = min(epochs, 2 * enough)
+    fitted: dict[str, Any] = {}
+    if spec.final_budget is None:
+        fitted["final_budget"] = Budget(steps=_steps(problem, epochs))
+    if spec.budget is None:
+        fitted["budget"] = Budget(steps=_steps(problem, epochs * SEARCH_SHARE))
+    return problem_at.model_copy(update=fitted), measured
+
+
+def _affordable(
+    spec: ExperimentSpec, problem: Problem, trainer: Trainer, measured: dict[str, JsonValue], seconds: float
+) -> tuple[float, dict[str, JsonValue]] | None:
+    """(epochs of the final training that ``seconds`` allow, what was measured); None where the width cannot be had."""
+    try:
+        searcher = make_searcher(spec, problem)
+        trials = rehearse(searcher, problem)
+    except SpecError:
+        return None
+    found = _measure_trial(trials[0], problem, trainer, measured)
+    step = float(str(found["step_seconds"]))
+    relative = [_flops(trial) / _flops(trials[0]) for trial in trials]
+    search = sum(r for r, trial in zip(relative, trials, strict=True) if trial.spec.purpose == "search")
+    cost_of_one = step * (
+        SEARCH_SHARE * search + relative[-1]
+    )  # of one final step and the search steps that go with it
+    per_epoch = max(1, problem.train_size // problem.training.batch_size)
+    return seconds / cost_of_one / per_epoch, found
+
+
+def _flops(trial: Trial) -> float:
+    assert trial.result is not None
+    return float(max(1, trial.result.flops))
+
+
+def _steps(problem: Problem, epochs: float) -> int:
+    steps = Budget(epochs=epochs).in_steps(problem.train_size, problem.training.batch_size)
+    assert steps is not None
+    return steps
+
+
+def _measure(searcher: Searcher[Any], problem: Problem, trainer: Trainer) -> dict[str, JsonValue]:
+    trials = rehearse(searcher, problem, most=1)
+    return _measure_trial(trials[0], problem, trainer, {}) if trials else {}
+
+
+def _measure_trial(
+    trial: Trial, problem: Problem, trainer: Trainer, measured: dict[str, JsonValue]
+) -> dict[str, JsonValue]:
+    graph = lower(trial.spec.architecture, problem.input_shape, problem.num_classes)
+    return dict(trainer.measure(graph, problem.training, measured))
+
+
+def describe(experiment: Experiment) -> dict[str, JsonValue]:
+    """What was decided, for people: the first network's size and the length of each training."""
+    problem = experiment.problem
+    trials = rehearse(make_searcher(experiment.spec, problem), problem, most=1)
+    found = costs(lower(trials[0].spec.architecture, problem.input_shape, problem.num_classes)) if trials else None
+    return {
+        "parameters": found.parameters if found else 0,
+        "search_steps": problem.budget.in_steps(problem.train_size, problem.training.batch_size),
+        "final_steps": problem.final_budget.in_steps(problem.train_size, problem.training.batch_size),
+        **{key: experiment.measured[key] for key in ("device", "dtype", "threads") if key in experiment.measured},
+    }

@@ -1,0 +1,59 @@
+"""A rehearsal: a searcher run to its end on made-up results. It tells which networks a search is going to train and for
+how long, before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from amla.searchers.base import Searcher
+from amla.spec.costs import costs
+from amla.spec.experiment import Problem, trial_seed
+from amla.spec.lower import lower
+from amla.spec.trial import INSTRUMENTS, Result, Snapshot, Trial, TrialSpec
+
+
+def drawn_result(spec: TrialSpec, seed: int, problem: Problem, position: int = 0) -> Result:
+    """A result as a trainer gives it, with every instrument's statistics of every block, all numbers drawn from ``seed``."""
+    rng = np.random.default_rng(seed)
+    graph = lower(spec.architecture, problem.input_shape, problem.num_classes)
+    names = [name for names in INSTRUMENTS.values() for name in names]
+
+    def statistics() -> dict[str, dict[str, float]]:
+        return {block.name: {name: float(rng.random()) for name in names} for block in graph.blocks}
+
+    found = costs(graph)
+    steps = spec.budget.in_steps(problem.train_size, problem.training.batch_size) or 1
+    return Result(
+        metrics={"valid": {"accuracy": float(rng.random()), "loss": float(rng.random())}},
+        statistics=statistics(),
+        snapshots=(Snapshot(step=steps // 2, statistics=statistics()),),
+        parameters=found.parameters,
+        flops=found.flops,
+        position=position + steps,
+    )
+
+
+def rehearse(searcher: Searcher[Any], problem: Problem, most: int = 1000) -> list[Trial]:
+    """All trials of a search with one job, the final one last. At most ``most`` search trials."""
+    trials: list[Trial] = []
+    while not searcher.finished and len(trials) < most:
+        spec = searcher.suggest([], len(trials))
+        if spec is None:
+            break
+        trials.append(_played(spec, trials, problem))
+        searcher.observe(trials[-1:])
+    if not any(trial.spec.purpose == "final" for trial in trials):
+        final = searcher.final(trials)
+        if final is not None:
+            trials.append(_played(final, trials, problem))
+    return trials
+
+
+def _played(spec: TrialSpec, before: list[Trial], problem: Problem) -> Trial:
+    number = len(before)
+    seed = trial_seed(problem.seed, number)
+    parent = before[spec.parent].result if spec.parent is not None else None
+    result = drawn_result(spec, seed, problem, parent.position if parent else 0)
+    return Trial(number=number, seed=seed, state="done", finished_seq=number, spec=spec, result=result)
