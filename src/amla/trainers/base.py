@@ -29,9 +29,9 @@ def silent(progress: Progress) -> bool:  # noqa: ARG001  # a reporter takes what
 class Trainer(ABC):
     """Builds, trains and measures networks in one ML library.
 
-    A trial's folder holds, after ``train``: ``model.safetensors`` (weights in the layout of ``spec.graph.weights``, those
-    that are evaluated), ``state/`` (the whole train state, from which a trial resumes or another inherits), and nothing
-    else. All files are written whole or not at all.
+    A trial's folder holds, after ``train``: ``model.safetensors`` (the weights that are evaluated, in the layout of
+    ``spec.graph.weights``), ``state.safetensors`` (the whole train state, from which a trial resumes or another inherits)
+    and ``architecture.json``. All files are written whole or not at all.
     """
 
     #: Instruments (keys of ``spec.trial.INSTRUMENTS``) and procedures (``train``, ``evaluate``, ``score``, ...) it has.

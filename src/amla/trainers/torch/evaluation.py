@@ -1,0 +1,39 @@
+"""Reading a network's accuracy and loss off a split."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from amla.datasets.base import Dataset
+from amla.spec.data import Split
+from amla.trainers.torch.data import evaluation_batches
+from amla.trainers.torch.module import GraphModule
+from amla.trainers.torch.state import State
+
+
+def evaluated(state: State) -> GraphModule:
+    """The network that is evaluated: the average of weights where one is kept."""
+    if state.average is None:
+        return state.module
+    module = GraphModule(state.module.graph)
+    module.load_state_dict(state.average.values)
+    return module.to(  # type: ignore[no-any-return, call-overload]
+        device=next(state.module.parameters()).device, memory_format=torch.channels_last
+    )
+
+
+@torch.no_grad()
+def measured_on(module: GraphModule, data: Dataset, split: Split, device: torch.device) -> tuple[float, float]:
+    """(accuracy in [0, 1], mean cross-entropy) on a split, in float32."""
+    module.taps = {}
+    training = module.training
+    module.eval()
+    right = loss = count = 0.0
+    for images, labels in evaluation_batches(data, split, device):
+        logits = module(images)[0].float()
+        right += float((logits.argmax(1) == labels).sum())
+        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        count += len(labels)
+    module.train(training)
+    return right / max(count, 1.0), loss / max(count, 1.0)

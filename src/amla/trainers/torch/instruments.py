@@ -1,0 +1,213 @@
+"""Instruments: statistics of a network's blocks, taken while it trains, returned as numbers by name.
+
+An instrument listens at the nodes that a block names (``Graph.blocks``), on a sample of the steps: every ``EVERY``-th and
+nothing in between, which bounds its cost; which steps those are depends on their number alone. Sums are over samples, in
+64 bits, one for each position and channel; they do not grow with the training.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from amla.spec.graph import Block, Graph
+from amla.spec.trial import INSTRUMENTS, Statistics
+from amla.trainers.torch.module import GraphModule, Tap
+
+#: One step in so many is listened to.
+EVERY = 4
+
+_SUFFIX = "_before_norm"
+
+
+class Instruments:
+    """The instruments of one training. ``listen`` before a step, ``read`` at any time."""
+
+    def __init__(self, graph: Graph, names: Iterable[str], device: torch.device) -> None:
+        self.names = sorted(set(names))
+        self.device = device
+        self.branches = [block for block in graph.blocks if block.kind != "skip"]
+        self.skips = [block for block in graph.blocks if block.kind == "skip"]
+        self.of_node = {node.name: _block_of(node.name, self.branches) for node in graph.nodes}
+        self.sums: dict[str, Tensor] = {}
+        self.clock = 0.0
+
+    def listen(self, module: GraphModule, step: int) -> None:
+        """Hang on to the module for this step, or let it go."""
+        if not self.names or step % EVERY:
+            module.taps = {}
+            return
+        taps: dict[str, list[Tap]] = {}
+        for name in self.names:
+            for node, tap in self._taps(name):
+                taps.setdefault(node, []).append(tap)
+        module.taps = {node: _chained(listeners) for node, listeners in taps.items()}
+        self.clock = time.perf_counter()
+
+    def read(self, module: GraphModule) -> Statistics:
+        """The statistics of every block so far, by the names in ``spec.trial.INSTRUMENTS``."""
+        found: Statistics = {}
+        for name in self.names:
+            for block in self.skips if name == "skip" else self.branches:
+                values = self._read(name, block, module)
+                if values:
+                    found.setdefault(block.name, {}).update(values)
+        return found
+
+    def state(self) -> dict[str, Tensor]:
+        """All sums, for a checkpoint."""
+        return dict(self.sums)
+
+    def load(self, sums: Mapping[str, Tensor]) -> None:
+        """Go on from the sums of a checkpoint."""
+        self.sums = {name: value.to(self.device) for name, value in sums.items()}
+
+    # ------------------------------------------------------------------------------------------------------------- listening
+    def _taps(self, name: str) -> list[tuple[str, Tap]]:
+        if name == "block_time":
+            return [(node, self._time) for node in self.of_node]
+        if name == "skip":
+            return [(block.output, self._norms(block)) for block in self.skips]
+        base = name.removesuffix(_SUFFIX)
+        listeners = {"feature_map": self._moments, "covariance_entropy": self._covariance, "taylor": self._taylor}
+        before = name.endswith(_SUFFIX)
+        return [(b.before_norm if before else b.output, listeners[base](f"{b.name}:{name}")) for b in self.branches]
+
+    def _add(self, key: str, value: Tensor) -> None:
+        value = value.detach().to(torch.float64)
+        if key in self.sums:
+            self.sums[key] += value
+        else:
+            self.sums[key] = value.clone()
+
+    def _count(self, key: str, count: int) -> None:
+        self._add(f"{key}:count", torch.tensor(float(count), device=self.device))
+
+    def _moments(self, key: str) -> Tap:
+        @torch.no_grad()
+        def tap(_: str, x: Tensor) -> Tensor:
+            values = x.detach().float()
+            self._count(key, x.shape[0])
+            self._add(f"{key}:sum", values.sum(0))
+            self._add(f"{key}:square", values.square().sum(0))
+            return x
+
+        return tap
+
+    def _covariance(self, key: str) -> Tap:
+        @torch.no_grad()
+        def tap(_: str, x: Tensor) -> Tensor:
+            values = x.detach().float().transpose(0, 1).flatten(1)
+            self._count(key, values.shape[1])
+            self._add(f"{key}:sum", values.sum(1))
+            self._add(f"{key}:product", values @ values.T)
+            return x
+
+        return tap
+
+    def _taylor(self, key: str) -> Tap:
+        def tap(_: str, x: Tensor) -> Tensor:
+            if not x.requires_grad:
+                return x
+
+            def arrived(gradient: Tensor) -> None:
+                # the loss is a mean over the batch, so a sample's own gradient is the batch's size times this one
+                change = (x.detach().float() * gradient.float()).mean((2, 3)) * x.shape[0]
+                self._count(key, x.shape[0])
+                self._add(f"{key}:sum", change.abs().mean(1).sum())
+
+            x.register_hook(arrived)
+            return x
+
+        return tap
+
+    def _norms(self, block: Block) -> Tap:
+        key = f"{block.name}:skip"
+
+        @torch.no_grad()
+        def tap(_: str, x: Tensor) -> Tensor:
+            self._count(key, x.shape[0])
+            self._add(f"{key}:norm", x.detach().float().flatten(1).norm(dim=1).sum())
+            return x
+
+        return tap
+
+    def _time(self, node: str, x: Tensor) -> Tensor:
+        if x.is_cuda:
+            torch.cuda.synchronize(x.device)
+        now = time.perf_counter()
+        block = self.of_node[node]
+        if block is not None:
+            self._add(f"{block}:block_time:sum", torch.tensor(now - self.clock))
+            if node == self._output(block):
+                self._count(f"{block}:block_time", 1)
+        self.clock = now
+        return x
+
+    def _output(self, block: str) -> str:
+        return next(b.output for b in self.branches if b.name == block)
+
+    # --------------------------------------------------------------------------------------------------------------- reading
+    def _read(self, name: str, block: Block, module: GraphModule) -> dict[str, float]:
+        key = f"{block.name}:{name}"
+        if f"{key}:count" not in self.sums:
+            return {}
+        count = self.sums[f"{key}:count"]
+        base, suffix = (name.removesuffix(_SUFFIX), _SUFFIX if name.endswith(_SUFFIX) else "")
+        if base == "feature_map":
+            mean = self.sums[f"{key}:sum"] / count
+            square = self.sums[f"{key}:square"] / count
+            values = {"mean": mean, "variance": (square - mean.square()).clamp_min(0.0), "mean_square": square}
+            return {f"{what}{suffix}": float(value.mean()) for what, value in values.items()}
+        if base == "covariance_entropy":
+            mean = self.sums[f"{key}:sum"] / count
+            covariance = self.sums[f"{key}:product"] / count - torch.outer(mean, mean)
+            return {f"{base}{suffix}": _entropy(covariance)}
+        if name == "taylor":
+            return {"taylor": float(self.sums[f"{key}:sum"] / count)}
+        if name == "skip":
+            scale = module.get_submodule(block.output)
+            assert isinstance(scale.weight, Tensor)
+            return {"scalar": float(scale.weight.detach()), "norm": float(self.sums[f"{key}:norm"] / count)}
+        return {"seconds": float(self.sums[f"{key}:sum"] / count)}
+
+
+def provided() -> frozenset[str]:
+    """The instruments that this trainer has: all of them."""
+    return frozenset(INSTRUMENTS)
+
+
+def _entropy(covariance: Tensor) -> float:
+    """Entropy of the normalised eigenvalues, divided by its largest value log(channels), in [0, 1]; 0 for one channel.
+
+    The expressivity of AZ-NAS (arXiv 2403.19232 section 3.2), divided so that branches of other widths can be compared.
+    """
+    channels = covariance.shape[0]
+    if channels < 2:
+        return 0.0
+    eigenvalues = torch.linalg.eigvalsh(covariance.cpu()).clamp_min(0.0)
+    total = eigenvalues.sum()
+    if total <= 0.0:
+        return 0.0
+    share = eigenvalues / total
+    return float(-(share * torch.log(share.clamp_min(1e-30))).sum() / math.log(channels))
+
+
+def _chained(taps: list[Tap]) -> Tap:
+    if len(taps) == 1:
+        return taps[0]
+
+    def tap(name: str, x: Tensor) -> Tensor:
+        for listener in taps:
+            x = listener(name, x)
+        return x
+
+    return tap
+
+
+def _block_of(node: str, blocks: list[Block]) -> str | None:
+    return next((block.name for block in blocks if node.startswith(f"{block.name}/")), None)

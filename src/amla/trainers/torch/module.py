@@ -1,0 +1,281 @@
+"""Graph -> a plain ``nn.Module``.
+
+Every weighted node is a submodule registered under the node's own name, so that ``state_dict()`` has exactly the names and
+shapes of ``spec.graph.weights``. The forward pass walks the nodes in order and lets go of an output after its last use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from amla.spec.graph import (
+    ActivationNode,
+    ConvNode,
+    CutoutNode,
+    Graph,
+    LRNNode,
+    Node,
+    NormNode,
+    PoolNode,
+    padding,
+)
+
+#: A listener at a node: called with the node's name and its output, answers what flows on.
+Tap = Callable[[str, Tensor], Tensor]
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "leaky_relu": F.leaky_relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+
+
+class Conv(nn.Module):
+    """A convolution padded as ``spec.graph.padding`` says.
+
+    In bfloat16 on a CPU, torch 2.13 leaves uninitialised memory in the weight gradient where a kernel reaches past a
+    small input. Taps that can never meet the input (beyond the middle 2 * side - 1) contribute nothing, so there they are
+    cropped away before the convolution; their gradient is zero, as it should be.
+    """
+
+    def __init__(self, node: ConvNode, into: int, side: int) -> None:
+        super().__init__()
+        self.stride, self.dilation, self.groups = node.stride, node.dilation, node.groups
+        before, after = padding(node.kernel, node.dilation)
+        self.before, self.after = before, after
+        self.weight = nn.Parameter(torch.empty(node.shape[0], into // node.groups, node.kernel, node.kernel))
+        self.bias = nn.Parameter(torch.empty(node.shape[0])) if node.bias else None
+        useful = (2 * side - 2) // node.dilation + 1
+        useful -= 1 - useful % 2
+        spare = (node.kernel - useful) // 2
+        self.crop = spare if spare > 0 and node.kernel % 2 == 1 else 0
+
+    def reset(self) -> None:
+        """He initialisation over the outputs (arXiv 1502.01852), zero bias."""
+        nn.init.kaiming_normal_(self.weight, mode="fan_in", nonlinearity="relu")
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight: Tensor = self.weight
+        before, after = self.before, self.after
+        if self.crop and torch.is_autocast_enabled(x.device.type):
+            weight = weight[:, :, self.crop : -self.crop, self.crop : -self.crop]
+            before = after = before - self.crop * self.dilation
+        if before != after:
+            x, before = F.pad(x, (before, after, before, after)), 0
+        return F.conv2d(x, weight, self.bias, self.stride, before, self.dilation, self.groups)
+
+
+class Norm(nn.Module):
+    """Batch normalisation, centred, scaled where the node says so. ``momentum`` is the weight of the new batch."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, node: NormNode) -> None:
+        super().__init__()
+        channels = node.shape[0]
+        self.epsilon, self.momentum = node.epsilon, node.momentum
+        self.weight = nn.Parameter(torch.ones(channels)) if node.scale else None
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def reset(self) -> None:
+        """Scale one, bias zero."""
+        if self.weight is not None:
+            nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == x.shape[1]:  # one value a channel has no variance
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.epsilon
+            )
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.epsilon
+        )
+
+
+class Scale(nn.Module):
+    """The input times one learned number, which begins near ``init`` (N(init, 0.01), as the original)."""
+
+    def __init__(self, init: float) -> None:
+        super().__init__()
+        self.init = init
+        self.weight = nn.Parameter(torch.full((1,), init))
+
+    def reset(self) -> None:
+        nn.init.normal_(self.weight, self.init, 0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight.to(x.dtype)
+
+
+class Dense(nn.Linear):
+    def reset(self) -> None:
+        self.reset_parameters()
+
+
+class GraphModule(nn.Module):
+    """A network. In training it answers (logits, logits of the auxiliary classifiers), else (logits, nothing)."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+        self.taps: dict[str, Tap] = {}
+        shapes = {node.name: node.shape for node in graph.nodes}
+        for node in graph.nodes:
+            module = _module(node, shapes)
+            if module is not None:
+                self.add_module(node.name, module)
+        self._steps = {training: _steps(graph, training) for training in (True, False)}
+
+    def reset(self, seed: int) -> None:
+        """Fresh weights, the same for the same seed. The global generator is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for module in self.children():
+                module.reset()  # type: ignore[operator]  # every child has one
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        values: dict[str, Tensor] = {}
+        modules = self._modules
+        for node, gone in self._steps[self.training]:
+            inputs = [values[name] for name in node.inputs]
+            module = modules.get(node.name)
+            out = module(inputs[0]) if module is not None else _compute(node, inputs or [x], self.training)
+            tap = self.taps.get(node.name)
+            values[node.name] = tap(node.name, out) if tap else out
+            for name in gone:
+                del values[name]
+        auxiliaries = [values[name] for name in self.graph.auxiliaries] if self.training else []
+        return values[self.graph.output], auxiliaries
+
+
+def build(graph: Graph, seed: int | None = None) -> GraphModule:
+    """The module of a graph; with a seed, freshly initialised."""
+    module = GraphModule(graph)
+    module.reset(0 if seed is None else seed)
+    return module
+
+
+def _steps(graph: Graph, training: bool) -> list[tuple[Node, list[str]]]:
+    """The nodes to compute, each with the outputs that nobody needs after it."""
+    ends = [graph.output, *(graph.auxiliaries if training else ())]
+    needed = set(ends)
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed.update(node.inputs)
+    nodes = [node for node in graph.nodes if node.name in needed]
+    last = {name: index for index, node in enumerate(nodes) for name in node.inputs}
+    gone: list[list[str]] = [[] for _ in nodes]
+    for name, index in last.items():
+        if name not in ends:
+            gone[index].append(name)
+    return list(zip(nodes, gone, strict=True))
+
+
+def _module(node: Node, shapes: dict[str, tuple[int, ...]]) -> nn.Module | None:
+    match node.op:
+        case "conv":
+            into = shapes[node.inputs[0]]
+            return Conv(node, into[0], max(into[1:]))
+        case "norm":
+            return Norm(node)
+        case "scale":
+            return Scale(node.init)
+        case "dense":
+            return Dense(shapes[node.inputs[0]][0], node.shape[0])
+        case _:
+            return None
+
+
+def _compute(node: Node, inputs: list[Tensor], training: bool) -> Tensor:  # one return an operation
+    x = inputs[0]
+    match node.op:
+        case "input" | "identity":
+            return x
+        case "activation":
+            return activate(node, x)
+        case "pool":
+            return pool(node, x)
+        case "zero":
+            return x.new_zeros((x.shape[0], *node.shape))
+        case "add":
+            return torch.stack(inputs).sum(0) if len(inputs) > 2 else x + inputs[1] if len(inputs) == 2 else x
+        case "concat":
+            return torch.cat(inputs, 1) if len(inputs) > 1 else x
+        case "lrn":
+            return local_response_norm(node, x)
+        case "dropout":
+            return F.dropout(x, node.rate, training)
+        case "cutout":
+            return cutout(node, x) if training else x
+        case "global_pool":
+            return x.mean((2, 3))
+        case "flatten":
+            return x.flatten(1)
+        case _:
+            raise AssertionError(f"{node.op} has a module of its own")
+
+
+def activate(node: ActivationNode, x: Tensor) -> Tensor:
+    return _ACTIVATIONS[node.kind](x)
+
+
+def pool(node: PoolNode, x: Tensor) -> Tensor:
+    """Max pooling pads with -infinity, average pooling counts real pixels only."""
+    before, after = padding(node.kernel)
+    exact = before == 0 and after == 1 and node.stride == 2 and all(side % 2 == 0 for side in x.shape[2:])
+    if before == after or exact:
+        edge = 0 if exact else before
+        if node.kind == "max":
+            return F.max_pool2d(x, node.kernel, node.stride, edge)
+        return F.avg_pool2d(x, node.kernel, node.stride, edge, count_include_pad=False)
+    pads = (before, after, before, after)
+    if node.kind == "max":
+        return F.max_pool2d(F.pad(x, pads, value=float("-inf")), node.kernel, node.stride)
+    ones = F.pad(torch.ones_like(x[:1, :1]), pads)
+    share = F.avg_pool2d(ones, node.kernel, node.stride)
+    return F.avg_pool2d(F.pad(x, pads), node.kernel, node.stride) / share
+
+
+def local_response_norm(node: LRNNode, x: Tensor) -> Tensor:
+    """torch divides alpha by the size of the window; ours is not divided."""
+    return F.local_response_norm(x, node.size, node.alpha * node.size, node.beta, node.bias)
+
+
+def cutout(node: CutoutNode, x: Tensor) -> Tensor:
+    """A blank square at a random place in every image; it may reach over the edge (arXiv 1708.04552)."""
+    return blank_squares(x, node.size)
+
+
+def blank_squares(x: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """Images (n, c, h, w) with a square of ``size`` pixels a side set to zero, centred anywhere."""
+    masks = []
+    for side in x.shape[2:]:
+        centre = torch.randint(side, (x.shape[0], 1), generator=generator)
+        place = torch.arange(side)
+        masks.append(((place - centre + size // 2) >= 0) & ((place - centre + size // 2) < size))
+    square = masks[0][:, None, :, None] & masks[1][:, None, None, :]
+    return x.masked_fill(square.to(x.device), 0.0)
+
+
+def capture(names: Iterable[str], into: dict[str, Tensor]) -> dict[str, Tap]:
+    """Taps that only keep what passes, by node name."""
+
+    def keep(name: str, value: Tensor) -> Tensor:
+        into[name] = value
+        return value
+
+    return dict.fromkeys(names, keep)

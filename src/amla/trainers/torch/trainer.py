@@ -1,0 +1,227 @@
+"""``TorchTrainer``: networks of a Graph, built, trained and measured in torch."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import JsonValue
+from torch import Tensor, nn
+
+from amla.datasets.base import Dataset, Images
+from amla.errors import DataError, SearchError, TrialFailure
+from amla.spec.costs import costs
+from amla.spec.data import DatasetInfo, Split
+from amla.spec.graph import Graph, weights
+from amla.spec.lower import lower
+from amla.spec.training import Training
+from amla.spec.trial import Cost, Job, Result
+from amla.trainers import files
+from amla.trainers.base import Floats, Reporter, Trainer, silent
+from amla.trainers.torch.data import EVALUATION_BATCH, Batches, Normalise, to_tensor
+from amla.trainers.torch.evaluation import evaluated, measured_on
+from amla.trainers.torch.instruments import provided
+from amla.trainers.torch.loop import Loop
+from amla.trainers.torch.module import GraphModule
+from amla.trainers.torch.optim import clip, make_optimizer
+from amla.trainers.torch.state import State, begin, save
+
+MODEL = "model.safetensors"
+#: bfloat16 is taken where a step is at least so many times as fast.
+WORTH = 1.1
+PROCEDURES = frozenset({"train", "evaluate"})
+
+
+class TorchTrainer(Trainer):
+    """One device: the one that a job is bound to, else a GPU where there is one, else the CPU."""
+
+    provides = provided() | PROCEDURES
+
+    def train(self, job: Job, data: Dataset, report: Reporter = silent) -> Result:
+        lacking = sorted({*job.spec.instruments, job.spec.procedure} - self.provides)
+        if lacking:
+            raise SearchError(f"the trainer 'torch' has no {', '.join(lacking)}")
+        with _one_training(job) as device, _failures():
+            info = data.info
+            graph = lower(job.spec.architecture, info.input_shape, info.num_classes)
+            batches = Batches(data, job.spec.training.batch_size, job.spec.training.augmentation, job.seed, device)
+            state = begin(job, graph, batches, device)
+            loop = Loop(job, data, state, batches, dtype_of(job), report)
+            loop.run()
+            return self._end(job, data, graph, state, device)
+
+    def evaluate(self, job: Job, data: Dataset, split: Split) -> Result:
+        folder = job.parent_folder or job.folder
+        content = files.read(folder, MODEL)
+        if content is None:
+            raise TrialFailure("data", f"there is no {MODEL} in {folder}")
+        with _one_training(job) as device, _failures():
+            began = time.perf_counter()
+            info = data.info
+            graph = lower(job.spec.architecture, info.input_shape, info.num_classes).inference()
+            module = _loaded(graph, files.unpack(content), device)
+            accuracy, loss = measured_on(module, data, split, device)
+            seconds = time.perf_counter() - began
+            cost = Cost(seconds=seconds, evaluate_seconds=seconds, device=device_name(device))
+            found = costs(graph)
+            return Result(
+                metrics={split: {"accuracy": accuracy, "loss": loss}},
+                parameters=found.parameters,
+                flops=found.flops,
+                cost=cost,
+            )
+
+    def predict(self, graph: Graph, weights: Mapping[str, Floats], info: DatasetInfo, images: Images) -> Floats:
+        device = default_device()
+        module = _loaded(graph, weights, device)
+        normalise = Normalise(info, device)
+        answers = []
+        with torch.no_grad():
+            for start in range(0, len(images), EVALUATION_BATCH):
+                x = normalise(to_tensor(images[start : start + EVALUATION_BATCH], device))
+                answers.append(module(x)[0].float().softmax(1).cpu())
+        if not answers:
+            return np.zeros((0, graph.num_classes), np.float32)
+        probabilities: Floats = torch.cat(answers).numpy()
+        return probabilities
+
+    def measure(self, graph: Graph, training: Training, measured: Mapping[str, JsonValue]) -> dict[str, Any]:
+        device = default_device()
+        module = GraphModule(graph).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module.reset(0)
+        wanted = training.precision if training.precision != "auto" else measured.get("dtype")
+        candidates = [str(wanted)] if wanted else ["float32", "bfloat16"]
+        seconds = {name: step_seconds(module, training, name, device) for name in candidates}
+        best = min(seconds, key=lambda name: seconds[name] * (WORTH if name == "bfloat16" else 1.0))
+        images = torch.zeros((64, *graph.input_shape), device=device)
+        module.eval()
+        with torch.no_grad():
+            module(images)
+            began = time.perf_counter()
+            module(images)
+            each = (time.perf_counter() - began) / len(images)
+        return {
+            "dtype": best,
+            "threads": measured.get("threads") or torch.get_num_threads(),
+            "step_seconds": seconds[best],
+            "evaluate_seconds": each,
+            "device": device_name(device),
+        }
+
+    def _end(self, job: Job, data: Dataset, graph: Graph, state: State, device: torch.device) -> Result:
+        """What is left behind, and the result."""
+        counters = state.counters
+        module = evaluated(state)
+        began = time.perf_counter()
+        accuracy, loss = measured_on(module, data, "valid", device)
+        evaluate_seconds = counters.evaluate_seconds + time.perf_counter() - began
+        names = {weight.name for weight in weights(graph.inference())}
+        kept = {k: v.detach().cpu().float().numpy() for k, v in module.state_dict().items() if k in names}
+        files.write(job.folder, MODEL, files.pack(kept))
+        counters.finished = True
+        save(state, job.folder)
+        found = costs(graph)
+        size = min(job.spec.training.batch_size, data.info.sizes["train"])
+        return Result(
+            metrics={"valid": {"accuracy": accuracy, "loss": loss}},
+            statistics=state.instruments.read(state.module),
+            snapshots=tuple(counters.snapshots),
+            curve=tuple(counters.curve),
+            parameters=found.parameters,
+            flops=found.flops,
+            position=counters.position,
+            cost=Cost(
+                seconds=counters.seconds + evaluate_seconds,
+                train_seconds=counters.seconds,
+                evaluate_seconds=evaluate_seconds,
+                steps=counters.step,
+                images=counters.step * size,
+                device=device_name(device),
+            ),
+            artifacts={"model": MODEL, "state": "state.safetensors"},
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------ small parts
+def dtype_of(job: Job) -> str:
+    """float32 or bfloat16: the training's own word, else what was measured for the experiment."""
+    precision = job.spec.training.precision
+    return precision if precision != "auto" else str(job.measured.get("dtype", "float32"))
+
+
+def default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """For people: the GPU's name, or the CPU with its number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def step_seconds(module: GraphModule, training: Training, dtype: str, device: torch.device) -> float:
+    """Seconds of one training step on made-up images: the median of a few."""
+    module.train()
+    optimizer = make_optimizer(training.optimizer, module)
+    parameters: list[nn.Parameter] = list(module.parameters())
+    x = torch.randn((training.batch_size, *module.graph.input_shape), device=device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(training.batch_size, device=device) % module.graph.num_classes
+    times: list[float] = []
+    while len(times) < 3 or (len(times) < 12 and sum(times) < 0.4):
+        began = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = F.cross_entropy(module(x)[0].float(), labels)
+        loss.backward()
+        if training.clip:
+            clip(parameters, training.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])
+
+
+def _loaded(graph: Graph, arrays: Mapping[str, Any], device: torch.device) -> GraphModule:
+    module = GraphModule(graph)
+    tensors: dict[str, Tensor] = {name: torch.from_numpy(np.array(arrays[name])) for name in module.state_dict()}
+    module.load_state_dict(tensors)
+    return module.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[no-any-return, call-overload]
+
+
+@contextlib.contextmanager
+def _one_training(job: Job) -> Iterator[torch.device]:
+    """The device and the number of threads of a job; the global generator and the threads are put back behind it."""
+    device = torch.device(job.resources.gpu) if job.resources.gpu else default_device()
+    threads = torch.get_num_threads()
+    wanted = job.resources.threads or int(str(job.measured.get("threads") or 0))
+    if wanted:
+        torch.set_num_threads(wanted)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield device
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    """What ends a trial, not a search: no memory, bad data."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise TrialFailure("out_of_memory", str(error).splitlines()[0] if str(error) else "out of memory") from error
+    except DataError as error:
+        raise TrialFailure("data", str(error)) from error
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        raise TrialFailure("out_of_memory", str(error).splitlines()[0]) from error
