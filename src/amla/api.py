@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from amla import datasets, registry, reports
-from amla.datasets.arrays import ArrayDataset, write_npz
+from amla.datasets.arrays import write_npz
 from amla.datasets.base import Dataset, Images
 from amla.engine.options import spec_of
 from amla.engine.prepare import new_id, prepare
@@ -68,7 +68,9 @@ class SearchResult:
         """The trial that was trained to the end. Errors: ``SearchError`` where there is none yet."""
         found = final_trial(self.trials)
         if found is None:
-            raise SearchError(f"{self.experiment.id} has no finished network yet; `amla resume {self.experiment.id}` goes on")
+            raise SearchError(
+                f"{self.experiment.id} has no finished network yet; `amla resume {self.experiment.id}` goes on"
+            )
         return found
 
     @property
@@ -99,7 +101,7 @@ def search(
     *,
     store: str | None = None,
     out: str | Path | None = None,
-    watch: Watch = Watch(),  # noqa: B008  # frozen
+    watch: Watch = Watch(),  # frozen
     **options: Any,
 ) -> SearchResult:
     """Construct a network for a dataset: a name as on the command line, or images with their ``labels``.
@@ -120,7 +122,11 @@ def search(
 
 
 def run(
-    spec: ExperimentSpec, *, store: str | None = None, out: str | Path | None = None, watch: Watch = Watch()  # noqa: B008
+    spec: ExperimentSpec,
+    *,
+    store: str | None = None,
+    out: str | Path | None = None,
+    watch: Watch = Watch(),
 ) -> SearchResult:
     """Prepare, store and run an experiment to its end, and export what it found. Errors: ``AmlaError``."""
     trainer = make_trainer(spec.trainer)
@@ -137,7 +143,7 @@ def run(
         return _drive(opened, experiment, watch)
 
 
-def resume(name: str, *, store: str | None = None, watch: Watch = Watch()) -> SearchResult:  # noqa: B008
+def resume(name: str, *, store: str | None = None, watch: Watch = Watch()) -> SearchResult:
     """Go on with a stopped or crashed experiment; a finished one is only exported anew. Errors: ``StoreError``."""
     with Store(store or default_url()) as opened:
         return _drive(opened, opened.experiment(name), watch)
@@ -220,9 +226,13 @@ def final_trial(trials: Sequence[Trial]) -> Trial | None:
 
 def _same_kind(model: Model, data: Dataset) -> None:
     if data.info.shape != model.data.shape:
-        raise DataError(f"the network takes images of {model.data.shape}, the dataset has {data.info.shape}; see --image-size")
+        raise DataError(
+            f"the network takes images of {model.data.shape}, the dataset has {data.info.shape}; see --image-size"
+        )
     if data.info.num_classes != model.data.num_classes:
-        raise DataError(f"the network tells {model.data.num_classes} classes apart, the dataset has {data.info.num_classes}")
+        raise DataError(
+            f"the network tells {model.data.num_classes} classes apart, the dataset has {data.info.num_classes}"
+        )
 
 
 def _check_onnx(model: Model, weights: Mapping[str, Any], path: Path, trainer: Trainer, data: Dataset) -> None:

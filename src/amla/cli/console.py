@@ -142,9 +142,7 @@ class _Screen:
         if "images/s" in self.detail:
             parts.append(f"{self.detail['images/s']:,.0f} images/s")
         completed = self._before(told.number) + share * self._cost(told.number)
-        self.progress.update(
-            self.bar, completed=completed, description=f"trial {told.number}", detail="  ".join(parts)
-        )
+        self.progress.update(self.bar, completed=completed, description=f"trial {told.number}", detail="  ".join(parts))
 
     def trial(self, trial: Trial) -> None:
         if not trial.finished:

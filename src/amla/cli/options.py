@@ -13,7 +13,9 @@ from amla.errors import ConfigError
 
 StoreOption = Annotated[
     str | None,
-    typer.Option(envvar="AMLA_STORE", help="URL of the store; by default sqlite:///amla-runs/amla.db", show_default=False),
+    typer.Option(
+        envvar="AMLA_STORE", help="URL of the store; by default sqlite:///amla-runs/amla.db", show_default=False
+    ),
 ]
 OutOption = Annotated[Path | None, typer.Option(help="Folder of the run; by default amla-runs/ID", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]

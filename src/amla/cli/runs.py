@@ -27,7 +27,9 @@ INTERRUPTED = 130
 
 TimeOption = Annotated[
     str | None,
-    typer.Option(help="For search and final training together, e.g. 30m; everything is fitted to it.", show_default=False),
+    typer.Option(
+        help="For search and final training together, e.g. 30m; everything is fitted to it.", show_default=False
+    ),
 ]
 JobsOption = Annotated[int | None, typer.Option(help="Trials at once (with --executor process).", show_default=False)]
 ExecutorOption = Annotated[str | None, typer.Option(help="inline or process.", show_default=False)]

@@ -31,6 +31,8 @@ class Searcher(ABC, Generic[S]):
     needs: frozenset[str] = frozenset()
     #: Procedures of the trainer that it uses.
     procedures: frozenset[str] = frozenset({"train"})
+    #: Whether its own last trial is the final one (purpose ``final``); else the scheduler asks ``final`` for it.
+    closes: bool = False
 
     def __init__(self, settings: S, problem: Problem) -> None:
         self.settings = settings

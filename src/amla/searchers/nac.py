@@ -92,7 +92,10 @@ class NAC(Searcher[NACSettings]):
         stages = len(self.space.layers)
         self.construction = settings.construction or (True,) * stages
         if len(self.construction) != stages:
-            raise SearchError(f"settings.construction: {len(self.construction)} values for {stages} stages; give one a stage")
+            raise SearchError(
+                f"settings.construction: {len(self.construction)} values for {stages} stages; give one a stage"
+            )
+        self.closes = settings.mode == "while_training"
         self.chain: list[Trial] = []
         self.failures = 0
         self.needs = frozenset(_instruments(settings, self.space.skips))

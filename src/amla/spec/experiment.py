@@ -65,7 +65,9 @@ class ExperimentSpec(Document):
     space: str = "envelope"
     space_settings: dict[str, JsonValue] = Field({}, description="of the space: width, stages, operations, ...")
     trainer: str = "torch"
-    training: dict[str, JsonValue] = Field({}, description="keys of Training; those left out are chosen to suit the data")
+    training: dict[str, JsonValue] = Field(
+        {}, description="keys of Training; those left out are chosen to suit the data"
+    )
     budget: Budget | None = Field(None, description="of one search trial")
     final_budget: Budget | None = Field(None, description="of the final training")
     trials: int | None = Field(None, ge=1, description="how many search trials at most")

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amla import artifacts
 from amla.errors import TrialFailure
 from amla.spec.architecture import parse_architecture
 from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.spec.surgery import surgery_plan
 from amla.spec.trial import Job, Point, Snapshot
-from amla.trainers import files
 from amla.trainers.torch.data import Batches
 from amla.trainers.torch.instruments import Instruments
 from amla.trainers.torch.module import GraphModule
@@ -89,7 +89,7 @@ def begin(job: Job, graph: Graph, batches: Batches, device: torch.device) -> Sta
     average = Average(module, training.ema) if training.ema else None
     state = State(module, optimizer, average, instruments, Counters())
     torch.manual_seed(job.seed)
-    files.write(job.folder, ARCHITECTURE, job.spec.architecture.model_dump_json().encode())
+    artifacts.write(job.folder, ARCHITECTURE, job.spec.architecture.model_dump_json().encode())
     checkpoint = read_checkpoint(job.folder)
     if checkpoint is not None:
         _restore(state, *checkpoint)
@@ -112,17 +112,17 @@ def save(state: State, folder: str) -> None:
     if torch.cuda.is_available():
         tensors["random/cuda"] = torch.cuda.get_rng_state()
     arrays = {name: value.detach().cpu().contiguous().numpy() for name, value in tensors.items()}
-    files.write(folder, STATE, files.pack(arrays, {"counters": state.counters.to_json()}))
+    artifacts.write(folder, STATE, artifacts.pack(arrays, {"counters": state.counters.to_json()}))
 
 
 def read_checkpoint(folder: str) -> tuple[dict[str, Tensor], Counters] | None:
     """Tensors and counters of a folder's checkpoint; None where there is none."""
-    content = files.read(folder, STATE)
+    content = artifacts.read(folder, STATE)
     if content is None:
         return None
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
-    tensors = {name: torch.from_numpy(np.array(value)) for name, value in files.unpack(content).items()}
+    tensors = {name: torch.from_numpy(np.array(value)) for name, value in artifacts.unpack(content).items()}
     return tensors, Counters.from_json(header["__metadata__"]["counters"])
 
 
@@ -146,7 +146,7 @@ def _restore(state: State, tensors: dict[str, Tensor], counters: Counters) -> No
 def _inherit(state: State, job: Job, batches: Batches) -> None:
     """The parent's weights, or its whole state, with the surgery that lies between the two networks."""
     checkpoint = read_checkpoint(job.parent_folder) if job.parent_folder else None
-    architecture = files.read(job.parent_folder, ARCHITECTURE) if job.parent_folder else None
+    architecture = artifacts.read(job.parent_folder, ARCHITECTURE) if job.parent_folder else None
     if checkpoint is None or architecture is None:
         raise TrialFailure("data", f"trial {job.spec.parent} left no state to inherit in {job.parent_folder}")
     tensors, counters = checkpoint

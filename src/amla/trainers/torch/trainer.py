@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from pydantic import JsonValue
 from torch import Tensor, nn
 
+from amla import artifacts
 from amla.datasets.base import Dataset, Images
 from amla.errors import DataError, SearchError, TrialFailure
 from amla.spec.costs import costs
@@ -22,7 +23,6 @@ from amla.spec.graph import Graph, weights
 from amla.spec.lower import lower
 from amla.spec.training import Training
 from amla.spec.trial import Cost, Job, Result
-from amla.trainers import files
 from amla.trainers.base import Floats, Reporter, Trainer, silent
 from amla.trainers.torch.data import EVALUATION_BATCH, Batches, Normalise, to_tensor
 from amla.trainers.torch.evaluation import evaluated, measured_on
@@ -58,14 +58,14 @@ class TorchTrainer(Trainer):
 
     def evaluate(self, job: Job, data: Dataset, split: Split) -> Result:
         folder = job.parent_folder or job.folder
-        content = files.read(folder, MODEL)
+        content = artifacts.read(folder, MODEL)
         if content is None:
             raise TrialFailure("data", f"there is no {MODEL} in {folder}")
         with _one_training(job) as device, _failures():
             began = time.perf_counter()
             info = data.info
             graph = lower(job.spec.architecture, info.input_shape, info.num_classes).inference()
-            module = _loaded(graph, files.unpack(content), device)
+            module = _loaded(graph, artifacts.unpack(content), device)
             accuracy, loss = measured_on(module, data, split, device)
             seconds = time.perf_counter() - began
             cost = Cost(seconds=seconds, evaluate_seconds=seconds, device=device_name(device))
@@ -123,7 +123,7 @@ class TorchTrainer(Trainer):
         evaluate_seconds = counters.evaluate_seconds + time.perf_counter() - began
         names = {weight.name for weight in weights(graph.inference())}
         kept = {k: v.detach().cpu().float().numpy() for k, v in module.state_dict().items() if k in names}
-        files.write(job.folder, MODEL, files.pack(kept))
+        artifacts.write(job.folder, MODEL, artifacts.pack(kept))
         counters.finished = True
         save(state, job.folder)
         found = costs(graph)

@@ -1,0 +1,54 @@
+"""An experiment in a few numbers: the document that ``amla search --json`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from amla.spec.experiment import Experiment
+from amla.spec.trial import Purpose, Trial
+
+
+def summary(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]:
+    """``experiment``, ``name``, ``state``, ``best`` (the final network, else the best so far), ``test``, ``seconds`` by
+    purpose, ``trials`` (how many ended) and ``device``. Accuracies are in [0, 1]."""
+    best = _best(trials)
+    test = next((t.result for t in trials if t.spec.purpose == "test" and t.state == "done" and t.result), None)
+    devices = sorted({t.result.cost.device for t in trials if t.result and t.result.cost.device})
+    return {
+        "experiment": experiment.id,
+        "name": experiment.name,
+        "state": experiment.state,
+        "dataset": experiment.spec.dataset.name,
+        "searcher": experiment.spec.searcher,
+        "seed": experiment.spec.seed,
+        "best": best,
+        "test": dict(test.metrics["test"]) if test else None,
+        "seconds": {"search": _seconds(trials, "search"), "selection": 0.0, "final": _seconds(trials, "final")},
+        "trials": sum(trial.finished for trial in trials),
+        "device": ", ".join(devices),
+    }
+
+
+def search_seconds(trials: Sequence[Trial]) -> float:
+    """Seconds that search trials have cost so far."""
+    return _seconds(trials, "search")
+
+
+def _seconds(trials: Sequence[Trial], purpose: Purpose) -> float:
+    costs = [t.result.cost.seconds for t in trials if t.result and t.spec.purpose == purpose]
+    return round(sum(costs), 3)
+
+
+def _best(trials: Sequence[Trial]) -> dict[str, Any] | None:
+    done = [trial for trial in trials if trial.state == "done" and trial.result and trial.spec.purpose != "test"]
+    final = [trial for trial in done if trial.spec.purpose == "final"]
+    chosen = max(final or done, key=lambda trial: trial.result.accuracy if trial.result else -1.0, default=None)
+    if chosen is None or chosen.result is None:
+        return None
+    return {
+        "trial": chosen.number,
+        "accuracy": chosen.result.accuracy,
+        "parameters": chosen.result.parameters,
+        "flops": chosen.result.flops,
+    }
