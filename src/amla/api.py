@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from amla import datasets, registry, reports
-from amla.datasets.arrays import write_npz
+from amla.datasets.arrays import ArrayDataset
 from amla.datasets.base import Dataset, Images
 from amla.engine.options import spec_of
 from amla.engine.prepare import new_id, prepare
@@ -116,9 +116,9 @@ def search(
         raise DataError("labels: images alone cannot be learnt from; give one label an image")
     folder = Path(out) if out else Path(tempfile.mkdtemp(prefix="amla-"))
     folder.mkdir(parents=True, exist_ok=True)
-    path = write_npz(folder / "data.npz", np.asarray(dataset), np.asarray(labels))
-    spec = spec_of({"dataset": f"npz:{path}", **options})
-    return run(spec, store=store, out=folder, watch=watch)
+    asked = spec_of({"dataset": "npz:", **options})
+    data = ArrayDataset(asked.dataset, dataset, labels).save(folder / "data.npz")
+    return run(asked.model_copy(update={"dataset": data}), store=store, out=folder, watch=watch)
 
 
 def run(

@@ -70,3 +70,10 @@ def read_json(folder: str, name: str) -> Any:
     """A JSON file's value; None where there is none."""
     content = read(folder, name)
     return None if content is None else json.loads(content)
+
+
+def remove_folder(folder: str) -> None:
+    """Delete a folder and all that is in it, if it is there."""
+    system, root = fsspec.core.url_to_fs(folder)
+    if system.exists(root):
+        system.rm(root, recursive=True)

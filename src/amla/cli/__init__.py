@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 
-import click
+import typer
 
 from amla.errors import AmlaError
 
@@ -30,14 +30,9 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        code = app(args=words, prog_name="amla", standalone_mode=False)
-    except click.exceptions.Abort:
-        _leave("interrupted", 130)
+        app(args=words, prog_name="amla")
     except KeyboardInterrupt:
         _leave("interrupted", 130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
     except AmlaError as error:
         if debug:
             raise
@@ -47,11 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         where = f"{error.filename}: " if error.filename else ""
         _leave(f"{where}{_MENDABLE[error.errno]}", 2)
-    else:
-        sys.exit(code or 0)
 
 
 def _leave(message: str, code: int) -> None:
     line = " ".join(message.split())
-    click.echo(f"amla: {line}", err=True)
+    typer.echo(f"amla: {line}", err=True)
     sys.exit(code)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 from amla.cli import lists, networks, runs
@@ -15,13 +17,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Every command takes --help; --debug shows the traceback of an error.",
 )
-for command in (runs.search, runs.run, runs.train, runs.resume, runs.stop):
-    app.command()(command)
-for command in (networks.evaluate, networks.predict, networks.export, networks.convert):
+COMMANDS: tuple[Callable[..., None], ...] = (
+    runs.search,
+    runs.run,
+    runs.train,
+    runs.resume,
+    runs.stop,
+    networks.evaluate,
+    networks.predict,
+    networks.export,
+    networks.convert,
+    lists.searchers,
+    lists.datasets,
+    lists.schema,
+)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(lists.experiments, name="experiments")
-for command in (lists.searchers, lists.datasets, lists.schema):
-    app.command()(command)
 
 
 @app.callback(invoke_without_command=True)

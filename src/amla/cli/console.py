@@ -37,16 +37,20 @@ def watching(quiet: bool, store: str | None) -> Iterator[Watch]:
     checkpointed before.
     """
     stopping = _Stopping(store)
-    before = {kind: signal.signal(kind, stopping.on_signal) for kind in (signal.SIGINT, signal.SIGTERM)}
     screen = _Screen(quiet)
+
+    def report(told: Told) -> bool:
+        screen.report(told)
+        return not stopping()
+
+    def begin(experiment: Experiment) -> None:
+        stopping.experiment = experiment.id
+        screen.begin(experiment)
+
+    before = {kind: signal.signal(kind, stopping.on_signal) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
         with screen.progress:
-            yield Watch(
-                report=lambda told: (screen.report(told), not stopping())[1],
-                on_begin=lambda experiment: (screen.begin(experiment), stopping.begin(experiment))[1],
-                on_trial=screen.trial,
-                stop=stopping,
-            )
+            yield Watch(report=report, on_begin=begin, on_trial=screen.trial, stop=stopping)
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
@@ -60,9 +64,6 @@ class _Stopping:
         self.signalled = False
         self.experiment: str | None = None
         self.looked = 0.0
-
-    def begin(self, experiment: Experiment) -> None:
-        self.experiment = experiment.id
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # as the signal module calls it
         if self.signalled:

@@ -74,7 +74,7 @@ def search(
     store: StoreOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
-) -> int:
+) -> None:
     """Search a network for a dataset, train it, test it once, export and explain it."""
     options = dict(locals())
     for key in ("assignments", "out", "store", "quiet", "as_json"):
@@ -82,7 +82,7 @@ def search(
     from amla.engine.options import spec_of
 
     said = {key: value for key, value in options.items() if value is not None}
-    return _start(spec_of(with_settings(said, assignments)), out, store, quiet, as_json)
+    _start(spec_of(with_settings(said, assignments)), out, store, quiet, as_json)
 
 
 def run(
@@ -99,7 +99,7 @@ def run(
     store: StoreOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
-) -> int:
+) -> None:
     """Run an experiment file. Options given here take the place of the file's keys."""
     from amla.cli.files import read_experiment
 
@@ -114,7 +114,7 @@ def run(
     }
     spec, places = read_experiment(file, overrides, assignments)
     where = Path(places["out"]) if "out" in places else None
-    return _start(spec, out or where, store or places.get("store"), quiet, as_json)
+    _start(spec, out or where, store or places.get("store"), quiet, as_json)
 
 
 def train(
@@ -136,7 +136,7 @@ def train(
     store: StoreOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
-) -> int:
+) -> None:
     """Train one given network, test it once, and export it."""
     options = dict(locals())
     for key in ("architecture", "assignments", "out", "store", "quiet", "as_json"):
@@ -147,7 +147,7 @@ def train(
     network = parse_architecture(architecture.read_text())
     said = {key: value for key, value in options.items() if value is not None}
     said |= {"searcher": "fixed", "settings": {"architecture": network.to_data()}}
-    return _start(spec_of(with_settings(said, assignments)), out, store, quiet, as_json)
+    _start(spec_of(with_settings(said, assignments)), out, store, quiet, as_json)
 
 
 def resume(
@@ -155,21 +155,21 @@ def resume(
     store: StoreOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
-) -> int:
+) -> None:
     """Go on with a stopped, interrupted or crashed experiment; nothing that was finished is done again."""
     from amla import api
     from amla.cli.console import watching
 
     with watching(quiet or as_json, store) as watch:
         result = api.resume(experiment, store=store, watch=watch)
-    return _show(result, as_json)
+    _show(result, as_json)
 
 
 def stop(
     experiment: Annotated[str, typer.Argument(help="Its id or name.")],
     store: StoreOption = None,
     as_json: JsonOption = False,
-) -> int:
+) -> None:
     """Stop a running experiment after its next checkpoint; `amla resume` goes on."""
     from amla.engine.store import Store, default_url
 
@@ -184,19 +184,18 @@ def stop(
         typer.echo(f"{found.id} stops; go on with: amla resume {found.id}")
     else:
         typer.echo(f"{found.id} does not run: it is {found.state}")
-    return 0
 
 
-def _start(spec: ExperimentSpec, out: Path | None, store: str | None, quiet: bool, as_json: bool) -> int:
+def _start(spec: ExperimentSpec, out: Path | None, store: str | None, quiet: bool, as_json: bool) -> None:
     from amla import api
     from amla.cli.console import watching
 
     with watching(quiet or as_json, store) as watch:
         result = api.run(spec, store=store, out=out, watch=watch)
-    return _show(result, as_json)
+    _show(result, as_json)
 
 
-def _show(result: SearchResult, as_json: bool) -> int:
+def _show(result: SearchResult, as_json: bool) -> None:
     from amla.cli.console import print_result
 
     document: dict[str, Any] = result.summary | {"artifacts": _artifacts(result.folder)}
@@ -204,7 +203,8 @@ def _show(result: SearchResult, as_json: bool) -> int:
         typer.echo(json.dumps(document, indent=2))
     else:
         print_result(result)
-    return INTERRUPTED if result.experiment.state == "stopped" else 0
+    if result.experiment.state == "stopped":
+        raise typer.Exit(INTERRUPTED)
 
 
 def _artifacts(folder: Path) -> dict[str, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from PIL import Image, ImageOps
 
 from amla.datasets.base import Images
 from amla.errors import DataError
+from amla.spec.data import DatasetInfo
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
@@ -149,3 +151,14 @@ def _pieces(blocks: Iterable[Images]) -> Iterator[Images]:
     for block in blocks:
         for start in range(0, len(block), _BLOCK):
             yield block[start : start + _BLOCK]
+
+
+def read_like(paths: Sequence[Path], info: DatasetInfo) -> Pixels:
+    """Image files as the images of a dataset: (n, height, width, channels) uint8. Errors: ``DataError`` naming the file."""
+    height, width, channels = info.shape
+    if info.dtype != "uint8":
+        raise DataError(
+            f"the network was trained on numbers, not on 8-bit images; image files do not fit it ({info.name})"
+        )
+    images = [decode(str(path), str(path), max(height, width), channels) for path in paths]
+    return np.stack([image[:height, :width] for image in images])

@@ -186,8 +186,8 @@ class _Lowering:
     # --------------------------------------------------------------------------------------------------------- stem and head
     def steps(self, prefix: str, steps: Sequence[Step], source: str, num_classes: int) -> str:
         here = source
-        for index, step in enumerate(steps):
-            here = self.step(f"{prefix}/{index}_{step.op}", step, here, num_classes)
+        for index, step in enumerate(steps, 1):
+            here = self.step(f"{prefix}/{step.op}{index}", step, here, num_classes)
         return here
 
     def step(self, name: str, step: Step, source: str, num_classes: int) -> str:

@@ -1,0 +1,177 @@
+"""Commands that list: experiments, searchers, datasets, schema."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from amla.cli.options import JsonOption, StoreOption
+
+experiments = typer.Typer(help="List, show and delete experiments.", no_args_is_help=True)
+
+#: The documents whose JSON Schema can be printed.
+SCHEMAS = ("architecture", "graph", "experiment", "trial", "result")
+
+
+@experiments.command("list")
+def list_experiments(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """All experiments of the store, the oldest first."""
+    from amla.engine.store import Store
+    from amla.engine.summary import summary
+
+    with Store(store) as opened:
+        found = [summary(e, opened.trials(e.id)) | {"created": e.created} for e in opened.experiments()]
+    if as_json:
+        typer.echo(json.dumps([{"id": item.pop("experiment"), **item} for item in found], indent=2))
+        return
+    rows = [
+        [
+            item["experiment"],
+            item["name"] if item["name"] != item["experiment"] else "",
+            item["dataset"],
+            item["searcher"],
+            item["state"],
+            f"{100 * item['test']['accuracy']:.2f} %" if item["test"] else "",
+            item["created"],
+        ]
+        for item in found
+    ]
+    _table(["id", "name", "dataset", "searcher", "state", "test", "created"], rows)
+
+
+@experiments.command("show")
+def show_experiment(
+    experiment: Annotated[str, typer.Argument(help="Its id or name.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One experiment with its trials."""
+    from amla.engine.store import Store
+    from amla.engine.summary import summary
+
+    with Store(store) as opened:
+        found = opened.experiment(experiment)
+        trials = opened.trials(found.id)
+    document = summary(found, trials)
+    if as_json:
+        document["id"] = found.id
+        document["folder"] = found.folder
+        document["trials"] = [trial.to_data() for trial in trials]
+        typer.echo(json.dumps(document, indent=2))
+        return
+    for key in ("experiment", "name", "state", "dataset", "searcher", "seed", "device"):
+        typer.echo(f"{key:>12}  {document[key]}")
+    typer.echo(f"{'folder':>12}  {found.folder}")
+    rows = []
+    for trial in trials:
+        result = trial.result
+        split = "test" if trial.spec.purpose == "test" else "valid"
+        accuracy = result.metrics.get(split, {}).get("accuracy") if result else None
+        rows.append(
+            [
+                str(trial.number),
+                trial.spec.purpose,
+                trial.state,
+                f"{100 * accuracy:.2f} %" if accuracy is not None else "",
+                f"{result.parameters:,}" if result and result.parameters else "",
+                f"{result.cost.seconds:.1f}" if result else "",
+                result.failure.reason if result and result.failure else "",
+            ]
+        )
+    _table(["trial", "purpose", "state", "accuracy", "parameters", "seconds", ""], rows)
+
+
+@experiments.command("delete")
+def delete_experiment(
+    experiment: Annotated[str, typer.Argument(help="Its id or name.")],
+    store: StoreOption = None,
+    files: Annotated[bool, typer.Option("--files", help="Delete its folder as well.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget an experiment and its trials."""
+    from amla import artifacts
+    from amla.engine.store import Store
+
+    with Store(store) as opened:
+        found = opened.experiment(experiment)
+        opened.delete(found.id)
+    if files:
+        artifacts.remove_folder(found.folder)
+    kept = "" if files else f"; its files stay in {found.folder}"
+    typer.echo(json.dumps({"deleted": found.id}) if as_json else f"deleted {found.id}{kept}")
+
+
+def searchers(
+    name: Annotated[str | None, typer.Argument(help="Show the settings of this one.", show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The search algorithms, or the settings of one."""
+    from amla import registry
+
+    if name is None:
+        found = {key: _first_line(registry.load("searchers", key)) for key in registry.names("searchers")}
+        _print_named(found, as_json)
+        return
+    schema: dict[str, Any] = registry.load("searchers", name).Settings.model_json_schema()
+    if as_json:
+        typer.echo(json.dumps(schema, indent=2))
+        return
+    typer.echo(_first_line(registry.load("searchers", name)))
+    rows = [
+        [key, json.dumps(value.get("default")), value.get("description", "")]
+        for key, value in schema.get("properties", {}).items()
+    ]
+    _table(["setting", "default", "meaning"], rows)
+
+
+def datasets(as_json: JsonOption = False) -> None:
+    """The kinds of datasets."""
+    from amla import registry
+
+    found = {key: _first_line(registry.load("datasets", key)) for key in registry.names("datasets")}
+    _print_named(found, as_json)
+
+
+def schema(
+    document: Annotated[str, typer.Argument(help=f"One of {', '.join(SCHEMAS)}.")] = "architecture",
+) -> None:
+    """The JSON Schema of a document."""
+    from amla.errors import ConfigError
+    from amla.spec.architecture import architecture_schema
+    from amla.spec.experiment import ExperimentSpec
+    from amla.spec.graph import Graph
+    from amla.spec.trial import Result, TrialSpec
+
+    kinds = {"graph": Graph, "experiment": ExperimentSpec, "trial": TrialSpec, "result": Result}
+    if document == "architecture":
+        found: dict[str, Any] = architecture_schema()
+    elif document in kinds:
+        found = kinds[document].model_json_schema()
+    else:
+        raise ConfigError(f"there is no document {document!r}; there are: {', '.join(SCHEMAS)}")
+    typer.echo(json.dumps(found, indent=2))
+
+
+def _first_line(plugin: Any) -> str:
+    import inspect
+
+    own = inspect.getdoc(plugin) or ""
+    module = inspect.getdoc(inspect.getmodule(plugin)) or ""
+    return (module or own).splitlines()[0]
+
+
+def _print_named(found: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([{"name": key, "about": value} for key, value in found.items()], indent=2))
+        return
+    width = max(len(key) for key in found)
+    for key, value in found.items():
+        typer.echo(f"{key:<{width}}  {value}")
+
+
+def _table(head: list[str], rows: list[list[str]]) -> None:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, *rows]:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
