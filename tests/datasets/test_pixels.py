@@ -110,7 +110,7 @@ def test_a_photograph_is_brought_down_well():
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "ICO"]),
+    st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "ICO", "DDS"]),
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=6),
     st.floats(0, 1),
 )

@@ -50,6 +50,7 @@ def show_experiment(
     """One experiment with its trials."""
     from amla.engine.store import Store
     from amla.engine.summary import summary
+    from amla.spec.data import Split
 
     with Store(store) as opened:
         found = opened.experiment(experiment)
@@ -67,8 +68,8 @@ def show_experiment(
     rows = []
     for trial in trials:
         result = trial.result
-        split = "test" if trial.spec.purpose == "test" else "valid"
-        accuracy = result.metrics.get(split, {}).get("accuracy") if result else None
+        split: Split = "test" if trial.spec.purpose == "test" else "valid"
+        accuracy = result.metrics[split]["accuracy"] if result and split in result.metrics else None
         rows.append(
             [
                 str(trial.number),
@@ -140,11 +141,17 @@ def schema(
     """The JSON Schema of a document."""
     from amla.errors import ConfigError
     from amla.spec.architecture import architecture_schema
+    from amla.spec.base import Document
     from amla.spec.experiment import ExperimentSpec
     from amla.spec.graph import Graph
     from amla.spec.trial import Result, TrialSpec
 
-    kinds = {"graph": Graph, "experiment": ExperimentSpec, "trial": TrialSpec, "result": Result}
+    kinds: dict[str, type[Document]] = {
+        "graph": Graph,
+        "experiment": ExperimentSpec,
+        "trial": TrialSpec,
+        "result": Result,
+    }
     if document == "architecture":
         found: dict[str, Any] = architecture_schema()
     elif document in kinds:

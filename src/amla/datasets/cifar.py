@@ -122,7 +122,8 @@ class _Cifar(SourceDataset):
 
     def _refuse_pickles(self) -> None:
         root = self.spec.data_dir or os.environ.get("AMLA_DATA_DIR")
-        for place in (Path(root), Path(root) / self.wanted.name) if root else ():
+        home = Path(root).expanduser() if root else None
+        for place in (home, home / self.wanted.name) if home else ():
             for pickled in ("cifar-10-batches-py", "cifar-100-python", "data_batch_1", "meta"):
                 if (place / pickled).exists():
                     raise DataError(

@@ -63,9 +63,11 @@ class ArrowFiles:
         for row, cell in zip(rows, self.column[rows.tolist()][self.key], strict=True):
             content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
             called = f"{self.name}, image {row}" + (f" ({path})" if path else "")
-            encoded: str | bytes | None = path if content is None else content
+            encoded = path if content is None else content
             if encoded is None:
                 raise DataError(f"{called}: there is no image in this row: remove it")
+            if not isinstance(encoded, str | bytes):
+                raise DataError(f"{self.name}: column {self.key!r} holds no image files (PNG, JPEG, ...): encode them")
             yield called, encoded
 
 

@@ -43,10 +43,13 @@ class Npz(InMemoryDataset):
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     """All arrays of a file. Errors: ``DataError`` (missing, corrupt, pickled objects)."""
     try:
-        with np.load(path, allow_pickle=False) as opened:
+        # Opened here and not by numpy, which leaves a file open that proves to be no archive.
+        with path.open("rb") as file:
+            opened = np.load(file, allow_pickle=False)
             if not isinstance(opened, np.lib.npyio.NpzFile):
                 raise DataError(f"{path}: a single array; wanted an .npz with images and labels (numpy.savez)")
-            return {key: opened[key] for key in opened.files}
+            with opened:
+                return {key: opened[key] for key in opened.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         if "pickle" in str(error):
             reason = "it holds pickled objects, which AMLA does not read; save labels as numbers or as text arrays"

@@ -23,8 +23,8 @@ Floats = npt.NDArray[np.float64]
 #: Modes of Pillow that hold no colour.
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"})
 
-#: What Pillow's decoders raise on bytes that are not what they claim to be.
-_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, struct.error)
+# What Pillow's decoders raise on bytes that are not what they claim to be (RuntimeError: AVIF and DDS do).
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error)
 
 # Images of one block when an array is worked through piece by piece.
 _BLOCK = 512

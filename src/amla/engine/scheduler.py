@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 from amla import registry
-from amla.engine.prepare import check_needs, make_searcher
+from amla.engine.planning import Ended, Planner
+from amla.engine.prepare import check_needs
 from amla.engine.store import Store
-from amla.engine.summary import search_seconds
 from amla.errors import SearchError
 from amla.executors.base import Executor, JobState
-from amla.searchers.base import Searcher
 from amla.spec.experiment import Experiment, trial_seed
-from amla.spec.training import Budget
-from amla.spec.trial import Failure, Job, Result, Trial, TrialSpec
+from amla.spec.trial import Failure, Job, Result, Trial, TrialSpec, TrialState
 
 log = logging.getLogger(__name__)
 
-#: A trial whose worker was lost so often is given up.
-MAX_ATTEMPTS = 3
-#: Seconds to wait between two ticks while jobs run elsewhere: at first, and at most.
+#: A trial whose worker is lost so often under one scheduler is given up. A resume counts anew: that everything was killed
+#: says nothing against the trial.
+MAX_LOSSES = 3
+#: Seconds to wait between two ticks while nothing happens: at first, and at most.
 WAIT = (0.05, 0.5)
+#: Lines of a worker's log that tell why it died.
+LAST_WORDS = 3
 
 
 def nobody(trial: Trial) -> None:
@@ -35,7 +37,10 @@ def nobody(trial: Trial) -> None:
 
 
 class Scheduler:
-    """Takes one experiment to its end. ``on_event`` hears of every change of a trial; ``stop`` is asked between ticks."""
+    """Takes one experiment to its end. ``on_event`` hears of every change of a trial; ``stop`` is asked between ticks.
+
+    Several may work on one experiment, one after the other or at once: what one has claimed the others leave alone.
+    """
 
     def __init__(
         self,
@@ -45,219 +50,164 @@ class Scheduler:
         *,
         on_event: Callable[[Trial], None] = nobody,
         stop: Callable[[], bool] = lambda: False,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.store, self.executor, self.id = store, executor, experiment_id
-        self.on_event, self.stop = on_event, stop
+        self.on_event, self.stop, self.sleep = on_event, stop, sleep
         experiment = store.experiment(experiment_id)
-        self.searcher = make_searcher(experiment.spec, experiment.problem)
-        check_needs(self.searcher, registry.load("trainers", experiment.spec.trainer)(), experiment.spec.trainer)
-        self.observed: list[Trial] = []
+        self.planner = Planner(experiment)
+        self._ended: dict[int, Trial] = {}  # they never change
+        self._planned: list[tuple[int, str]] = []
+        self._losses: Counter[int] = Counter()
+        self._changed = False
+        self._cancelled = False
+        if not store.trials(experiment_id):
+            trainer = registry.load("trainers", experiment.spec.trainer)
+            check_needs(self.planner.searcher, trainer(), experiment.spec.trainer)
 
     def run(self) -> Experiment:
         """Tick until the experiment has ended or is to stop. Errors: ``SearchError`` where the search cannot go on."""
-        experiment = self.store.experiment(self.id)
-        if experiment.state != "done":
+        if self.store.experiment(self.id).state != "done":
             self.store.update(self.id, state="running", reason=None)
         wait = WAIT[0]
-        while self.tick():
-            if self.stop():
-                return self._stopped()
-            if not self.executor.blocking:
-                time.sleep(wait)
-                wait = min(WAIT[1], wait * 1.5)
-        return self.store.experiment(self.id)
+        while not self._stopping() and self.tick():
+            wait = WAIT[0] if self._changed else min(WAIT[1], wait * 1.5)
+            if not (self.executor.blocking and self._changed):
+                self.sleep(wait)
+        experiment = self.store.experiment(self.id)
+        return experiment if experiment.state in ("done", "failed") else self._halt()
 
     def tick(self) -> bool:
-        """One step. Returns whether there is more to do."""
+        """One step. Returns whether there is more to do: not where the experiment has ended or was stopped."""
+        self._changed = False
         experiment = self.store.experiment(self.id)
-        if experiment.state in ("done", "failed"):
+        if experiment.state in ("done", "failed", "stopped"):
             return False
-        self._poll()
-        trials = self.store.trials(self.id)
-        self._observe(experiment, trials)
-        self._suggest(experiment, trials)
-        trials = self.store.trials(self.id)
-        for trial in trials:
-            if trial.state == "queued" and not self.stop():
+        self._collect(self._trials())
+        try:
+            ended = self._plan(experiment, self._trials())
+        except SearchError as error:
+            self._cancel()
+            self.store.update(self.id, state="failed", reason=str(error))
+            raise
+        if ended is not None:
+            self.store.update(self.id, state=ended.state, reason=ended.reason)
+            return False
+        for trial in self._trials():
+            if not self._stopping():
                 self._submit(experiment, trial)
-        return self._go_on(experiment)
-
-    # ------------------------------------------------------------------------------------------------------------------ poll
-    def _poll(self) -> None:
-        running = [trial for trial in self.store.trials(self.id) if trial.state == "running"]
-        states = self.executor.poll([trial.handle for trial in running if trial.handle])
-        for trial in running:
-            state = states.get(trial.handle or "", JobState(state="lost"))
-            if state.state != "running":
-                self._ended(trial, state)
-
-    def _ended(self, trial: Trial, state: JobState) -> None:
-        failure = state.result.failure if state.result else None
-        if failure is not None and failure.kind == "cancelled":
-            self._transition(trial, "queued", handle=None)
-        elif state.state == "lost" and trial.attempt + 1 < MAX_ATTEMPTS:
-            log.warning("%s: trial %d was lost; it is tried again", self.id, trial.number)
-            self._transition(trial, "queued", handle=None, attempt=trial.attempt + 1)
-        elif state.state == "lost":
-            lines = list(self.executor.logs(trial.handle)) if trial.handle else []
-            last = next((line for line in reversed(lines) if line.strip()), "no word of it")
-            reason = f"its process died {MAX_ATTEMPTS} times; the last it said: {last.strip()}"
-            self._transition(trial, "failed", result=Result(failure=Failure(kind="crashed", reason=reason)))
-        else:
-            self._transition(trial, "failed" if failure else "done", result=state.result)
-
-    # --------------------------------------------------------------------------------------------------------------- observe
-    def _observe(self, experiment: Experiment, trials: Sequence[Trial]) -> None:
-        """Give the searcher what has finished. With ``deterministic``, in the order of numbers, and only when it is time
-        for it (``_suggest``)."""
-        if not experiment.spec.deterministic:
-            seen = {trial.number for trial in self.observed}
-            finished = [trial for trial in self._searched(trials) if trial.finished and trial.number not in seen]
-            self._give(sorted(finished, key=lambda trial: trial.finished_seq or 0))
-
-    def _give(self, trials: Sequence[Trial]) -> None:
-        if trials:
-            self.searcher.observe(trials)
-            self.observed += trials
-
-    def _give_up_to(self, number: int, searched: Sequence[Trial]) -> bool:
-        """Observe all trials numbered below ``number``; False where one of them has not finished."""
-        for trial in searched[len(self.observed) :]:
-            if trial.number >= number:
-                break
-            if not trial.finished:
-                return False
-            self._give([trial])
         return True
 
-    # --------------------------------------------------------------------------------------------------------------- suggest
-    def _suggest(self, experiment: Experiment, trials: list[Trial]) -> None:
-        jobs = experiment.spec.jobs
-        while len([trial for trial in trials if not trial.finished]) < jobs:
-            spec = self._next(experiment, trials)
-            if spec is None:
-                return
-            number = len(trials)
-            trial = Trial(number=number, seed=trial_seed(experiment.spec.seed, number), spec=spec)
-            if not self.store.add_trial(self.id, trial):
-                return  # another scheduler was quicker; the next tick sees what it did
-            trials.append(trial)
-            self.on_event(trial)
+    # --------------------------------------------------------------------------------------------------------------- collect
+    def _collect(self, trials: Sequence[Trial]) -> None:
+        """Take in what has become of the jobs that run."""
+        running = [trial for trial in trials if trial.state == "running" and trial.handle]
+        states = self.executor.poll([trial.handle for trial in running if trial.handle]) if running else {}
+        for trial in running:
+            state = states.get(trial.handle or "", JobState(state="lost"))
+            if state.state == "lost":
+                self._lost(trial)
+            elif state.state != "running":
+                self._finished(trial, state.result or Result())
 
-    def _next(self, experiment: Experiment, trials: Sequence[Trial]) -> TrialSpec | None:
-        """What is to be tried next: a suggestion, the final training, or the test; None: nothing now."""
-        searched = self._searched(trials)
-        if self._searching(experiment, searched):
-            return self._suggestion(experiment, trials, searched)
-        if any(not trial.finished for trial in trials):
-            return None
-        self._give_up_to(len(trials), searched)
-        final = [trial for trial in trials if trial.spec.purpose == "final"]
-        trained = next((trial for trial in final if trial.state == "done"), None)
-        if trained is None:
-            return self.searcher.final(self.observed) if len(final) < 2 else None
-        if any(trial.spec.purpose == "test" for trial in trials):
-            return None
-        return _test(trained)
-
-    def _suggestion(
-        self, experiment: Experiment, trials: Sequence[Trial], searched: Sequence[Trial]
-    ) -> TrialSpec | None:
-        number = len(trials)
-        if experiment.spec.deterministic:
-            known = max(0, number - experiment.spec.jobs + 1)
-            if not self._give_up_to(known, searched):
-                return None
-            # whatever has become of them: to the searcher they still run
-            active = [
-                trial.model_copy(
-                    update={"state": "running", "result": None, "finished_seq": None, "handle": None, "attempt": 0}
-                )
-                for trial in searched
-                if trial.number >= known
-            ]
+    def _finished(self, trial: Trial, result: Result) -> None:
+        failure = result.failure
+        if failure is not None and failure.kind == "cancelled":  # it goes on from its checkpoint some day
+            self._cancelled = True
+            self._transition(trial, "queued", handle=None)
         else:
-            active = [trial for trial in searched if not trial.finished]
-        spec = self.searcher.suggest(active, number)
-        if spec is None and not any(not trial.finished for trial in trials):
-            if active:  # nothing runs, yet the searcher waits for what it has not been shown: show it
-                self._give_up_to(number, searched)
-                spec = self.searcher.suggest([], number)
-            if spec is None and not self.searcher.finished:
-                raise SearchError(f"{self.id}: the searcher suggests nothing, waits for nothing, and is not finished")
-        return spec
+            self._transition(trial, "failed" if failure else "done", result=result)
 
-    def _searching(self, experiment: Experiment, searched: Sequence[Trial]) -> bool:
-        """Whether the search itself is to go on: the searcher has more, and its budget is not spent."""
-        if self.searcher.finished or any(trial.spec.purpose == "final" for trial in searched if trial.state == "done"):
-            return False
-        search = [trial for trial in searched if trial.spec.purpose == "search"]
-        most = experiment.problem.trials
-        if most is not None and len(search) >= most and len(search) == len(searched):
-            return not all(trial.finished for trial in search) or self._owns_final(search)
-        budget = experiment.spec.time_budget
-        return budget is None or search_seconds(search) < budget
+    def _lost(self, trial: Trial) -> None:
+        self._losses[trial.number] += 1
+        if self._losses[trial.number] < MAX_LOSSES:
+            self._transition(trial, "queued", handle=None, attempt=trial.attempt + 1)
+            return
+        lines = [line.strip() for line in self.executor.logs(trial.handle or "") if line.strip()]
+        words = " / ".join(lines[-LAST_WORDS:]) or "nothing"
+        reason = f"its process died {MAX_LOSSES} times; the last it said: {words}"
+        self._transition(trial, "failed", result=Result(failure=Failure(kind="crashed", reason=reason)))
 
-    def _owns_final(self, search: Sequence[Trial]) -> bool:
-        """Whether the searcher is about to suggest its own final trial, which counts as none of the search's."""
-        self._give_up_to(search[-1].number + 1, search)
-        spec = None if self.searcher.finished else self.searcher.suggest([], search[-1].number + 1)
-        return spec is not None and spec.purpose == "final"
+    # ------------------------------------------------------------------------------------------------------------------ plan
+    def _plan(self, experiment: Experiment, trials: list[Trial]) -> Ended | None:
+        """Queue what is to be tried next. Returns how the experiment ended, once it has."""
+        known = [(trial.number, trial.state) for trial in trials]
+        if trials and known == self._planned:
+            return None  # nothing has changed since nothing was to be done
+        while sum(not trial.finished for trial in trials) < experiment.spec.jobs:
+            following = self.planner.next(trials)
+            if isinstance(following, Ended):
+                return following
+            if following is None or not self._queue(experiment, trials, following):
+                break
+        self._planned = [(trial.number, trial.state) for trial in trials]
+        return None
+
+    def _queue(self, experiment: Experiment, trials: list[Trial], spec: TrialSpec) -> bool:
+        number = len(trials)
+        trial = Trial(number=number, seed=trial_seed(experiment.spec.seed, number), spec=spec)
+        if not self.store.add_trial(self.id, trial):
+            return False  # another scheduler was quicker; the next tick sees what it did
+        trials.append(trial)
+        self._tell(trial)
+        return True
 
     # ---------------------------------------------------------------------------------------------------------------- submit
     def _submit(self, experiment: Experiment, trial: Trial) -> None:
-        job = job_of(experiment, trial)
-        if self.executor.blocking:
-            # Marked first: where the process dies during the job, the next one finds the trial running and its worker lost.
-            if not self._transition(trial, "running", handle=f"inline:{job.folder}:{job.attempt}"):
+        """Claim a queued trial, then start it. One that was claimed and has no handle is started once more: whoever claimed
+        it died in between, or is at it this moment, which the executor sees."""
+        if trial.state == "queued":
+            if not self._transition(trial, "running", handle=None):
                 return
-            handle = self.executor.submit(job)
-            running = trial.model_copy(update={"state": "running", "handle": handle})
-            self._ended(running, self.executor.poll([handle])[handle])
-        else:
-            self._transition(trial, "running", handle=self.executor.submit(job))
+            trial = trial.model_copy(update={"state": "running", "handle": None})
+        if trial.state != "running" or trial.handle is not None:
+            return
+        handle = self.executor.submit(job_of(experiment, trial))
+        if self._transition(trial, "running", handle=handle) and self.executor.blocking:
+            self._collect([trial.model_copy(update={"handle": handle})])
 
-    def _transition(self, trial: Trial, after: Any, **fields: Any) -> bool:
-        changed = self.store.transition(self.id, trial.number, trial.state, after, **fields)
+    def _transition(self, trial: Trial, after: TrialState, **fields: object) -> bool:
+        """False where another scheduler was quicker."""
+        changed = self.store.transition(self.id, trial.number, trial.state, after, at_attempt=trial.attempt, **fields)
         if changed:
-            self.on_event(trial.model_copy(update={"state": after, **fields}))
+            self._tell(trial.model_copy(update={"state": after, **fields}))
         return changed
 
-    # --------------------------------------------------------------------------------------------------------------- closing
-    def _go_on(self, experiment: Experiment) -> bool:
-        trials = self.store.trials(self.id)
-        if any(not trial.finished for trial in trials):
-            return True
-        tested = [trial for trial in trials if trial.spec.purpose == "test"]
-        if any(trial.state == "done" for trial in tested):
-            self.store.update(self.id, state="done")
-            return False
-        if self._next(experiment, trials) is not None:
-            return True
-        failed = [trial.result.failure.reason for trial in trials if trial.result and trial.result.failure]
-        reason = failed[-1] if failed else "the search found no network"
-        self.store.update(self.id, state="failed", reason=reason)
-        return False
+    def _tell(self, trial: Trial) -> None:
+        self._changed = True
+        log.info("trial", extra={"experiment": self.id, "trial": trial.number, "state": trial.state})
+        self.on_event(trial)
 
-    def _stopped(self) -> Experiment:
+    def _trials(self) -> list[Trial]:
+        """All, by number. Those that have ended are read once."""
+        last = max((trial.finished_seq or 0 for trial in self._ended.values()), default=-1)
+        read = {trial.number: trial for trial in self.store.trials(self.id, after=last)}
+        self._ended |= {number: trial for number, trial in read.items() if trial.finished}
+        return [trial for _, trial in sorted((self._ended | read).items())]
+
+    # ------------------------------------------------------------------------------------------------------------------ stop
+    def _stopping(self) -> bool:
+        """A job that was cancelled in this very process means that somebody wants to stop."""
+        return self.stop() or (self._cancelled and self.executor.blocking)
+
+    def _halt(self) -> Experiment:
         """Workers are asked to write a checkpoint; their trials wait for a resume."""
-        for trial in self.store.trials(self.id):
+        self._cancel()
+        for trial in self._trials():
             if trial.state == "running" and trial.handle:
-                self.executor.cancel(trial.handle)
                 state = self.executor.poll([trial.handle])[trial.handle]
                 if state.state == "lost":
                     self._transition(trial, "queued", handle=None)
-                elif state.state != "running":
-                    self._ended(trial, state)
-        if self.store.experiment(self.id).state == "done":
-            return self.store.experiment(self.id)
+                elif state.result is not None:
+                    self._finished(trial, state.result)
         return self.store.update(self.id, state="stopped")
 
-    def _searched(self, trials: Sequence[Trial]) -> list[Trial]:
-        """The trials that the searcher has suggested: all of the search, and a final one of its own."""
-        return [
-            t for t in trials if t.spec.purpose == "search" or (t.spec.purpose == "final" and _owned(self.searcher, t))
-        ]
+    def _cancel(self) -> None:
+        """All at once: each may take its time."""
+        handles = [trial.handle for trial in self._trials() if trial.state == "running" and trial.handle]
+        if handles:
+            with ThreadPoolExecutor(len(handles)) as pool:
+                list(pool.map(self.executor.cancel, handles))
 
 
 def job_of(experiment: Experiment, trial: Trial) -> Job:
@@ -275,22 +225,4 @@ def job_of(experiment: Experiment, trial: Trial) -> Job:
         parent_folder=experiment.trial_folder(parent) if parent is not None else None,
         resources=experiment.spec.resources,
         measured=experiment.measured,
-    )
-
-
-def _owned(searcher: Searcher[Any], trial: Trial) -> bool:
-    """Whether a final trial is the searcher's own last one (the scheduler's are not shown to it)."""
-    return trial.spec.purpose == "final" and searcher.closes
-
-
-def _test(trained: Trial) -> TrialSpec:
-    return TrialSpec(
-        architecture=trained.spec.architecture,
-        training=trained.spec.training,
-        budget=Budget(steps=1),
-        parent=trained.number,
-        inherit="weights",
-        procedure="evaluate",
-        settings={"split": "test"},
-        purpose="test",
     )

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.engine import Connection
 
+from amla.engine.database import REVISION, WRITES, explained, open_engine, shown
 from amla.engine.tables import experiments, trials
 from amla.errors import StoreError
 from amla.spec.experiment import Experiment
 from amla.spec.trial import Result, Trial, TrialSpec, TrialState
 
-#: The newest migration. A store of another revision is upgraded, or refused where it is newer than this program.
-REVISION = "0001"
+__all__ = ["REVISION", "Store", "default_url"]
+
 DEFAULT_FILE = Path("amla-runs") / "amla.db"
 FINISHED = ("done", "failed", "cancelled")
 
@@ -32,24 +33,12 @@ def default_url() -> str:
 
 
 class Store:
-    """Open one with ``with Store(url) as store``. Errors: ``StoreError`` in one line, whatever the database says."""
+    """Open one with ``with Store(url) as store``; it can be shared by threads. A fresh one gets its tables, an old one is
+    upgraded. Errors, of every method: ``StoreError`` in one line, whatever the database says."""
 
     def __init__(self, url: str | None = None) -> None:
         self.url = url or default_url()
-        with _explained(self.url):
-            parsed = make_url(self.url)
-            if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-                Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
-            if parsed.drivername == "postgresql":
-                parsed = parsed.set(drivername="postgresql+psycopg")
-            memory = parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:")
-            pool: dict[str, Any] = {"poolclass": sa.pool.StaticPool} if memory else {}
-            if parsed.get_backend_name() == "sqlite":
-                pool["connect_args"] = {"timeout": 30, "check_same_thread": False}
-            self.engine = sa.create_engine(parsed, **pool)
-            if parsed.get_backend_name() == "sqlite":
-                sa.event.listen(self.engine, "connect", _sqlite_settings)
-            self._migrate()
+        self.engine = open_engine(self.url)
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -72,24 +61,28 @@ class Store:
             "finished": 0,
             "document": experiment.to_json(),
         }
-        with self._begin() as connection:
-            taken = sa.select(experiments.c.id).where(
-                sa.or_(experiments.c.id.in_([experiment.id, experiment.name]), experiments.c.name == experiment.name)
-            )
-            if connection.execute(taken).first():
-                raise StoreError(f"an experiment called {experiment.name!r} is there already; give another --name")
-            connection.execute(sa.insert(experiments).values(row))
+        names = (experiment.id, experiment.name)
+        taken = sa.or_(experiments.c.id.in_(names), experiments.c.name.in_(names))
+        try:
+            with self._write() as connection:
+                free = connection.execute(sa.select(experiments.c.id).where(taken)).first() is None
+                if free:
+                    connection.execute(sa.insert(experiments).values(row))
+        except sa.exc.IntegrityError:  # another process was quicker
+            free = False
+        if not free:
+            raise StoreError(f"an experiment called {experiment.name!r} is there already; give another --name")
 
     def experiment(self, name: str) -> Experiment:
         """By id, by name, or by the beginning of an id. Errors: ``StoreError`` where there is none, or several."""
-        with self._begin() as connection:
+        with self._read() as connection:
             exact = sa.select(experiments).where(sa.or_(experiments.c.id == name, experiments.c.name == name))
             rows = connection.execute(exact).all()
             if not rows:
                 begins = sa.select(experiments).where(experiments.c.id.startswith(name, autoescape=True))
                 rows = connection.execute(begins).all()
         if not rows:
-            raise StoreError(f"no experiment is called {name!r} in {_shown(self.url)}; see `amla experiments list`")
+            raise StoreError(f"no experiment is called {name!r} in {shown(self.url)}; see `amla experiments list`")
         if len(rows) > 1:
             ids = ", ".join(sorted(row.id for row in rows))
             raise StoreError(f"{name!r} could be any of {ids}")
@@ -97,33 +90,31 @@ class Store:
 
     def experiments(self) -> list[Experiment]:
         """All, the oldest first."""
-        with self._begin() as connection:
+        with self._read() as connection:
             rows = connection.execute(sa.select(experiments).order_by(experiments.c.created, experiments.c.id)).all()
         return [_experiment(row) for row in rows]
 
     def update(self, experiment_id: str, **fields: Any) -> Experiment:
         """Set fields of an experiment (``state``, ``reason``, ``measured``). Returns it as it is now."""
-        with self._begin() as connection:
-            row = connection.execute(
-                sa.select(experiments).where(experiments.c.id == experiment_id).with_for_update()
-            ).one()
+        this = experiments.c.id == experiment_id
+        with self._write() as connection:
+            row = connection.execute(sa.select(experiments).where(this).with_for_update()).first()
+            if row is None:
+                raise StoreError(f"the experiment {experiment_id!r} is not in {shown(self.url)} any more")
             new = Experiment.parse(_experiment(row).to_data() | fields)
-            connection.execute(
-                sa.update(experiments)
-                .where(experiments.c.id == experiment_id)
-                .values(state=new.state, document=new.to_json())
-            )
+            values = {"state": new.state, "document": new.to_json()}
+            connection.execute(sa.update(experiments).where(this).values(values))
         return new
 
     def delete(self, experiment_id: str) -> None:
         """Forget an experiment and its trials. Its files stay."""
-        with self._begin() as connection:
+        with self._write() as connection:
             connection.execute(sa.delete(trials).where(trials.c.experiment == experiment_id))
             connection.execute(sa.delete(experiments).where(experiments.c.id == experiment_id))
 
     # ---------------------------------------------------------------------------------------------------------------- trials
     def add_trial(self, experiment_id: str, trial: Trial) -> bool:
-        """Store a new trial; False where its number is taken."""
+        """Store a new trial; False where its number is taken. Errors: ``StoreError`` where there is no such experiment."""
         row = {
             "experiment": experiment_id,
             "number": trial.number,
@@ -133,30 +124,45 @@ class Store:
             "spec": trial.spec.to_json(),
         }
         try:
-            with self._begin() as connection:
+            with self._write() as connection:
                 connection.execute(sa.insert(trials).values(row))
         except sa.exc.IntegrityError:
+            self.experiment(experiment_id)
             return False
         return True
 
-    def trials(self, experiment_id: str) -> list[Trial]:
-        """All trials of an experiment, by number."""
-        with self._begin() as connection:
-            found = sa.select(trials).where(trials.c.experiment == experiment_id).order_by(trials.c.number)
+    def trials(self, experiment_id: str, *, after: int | None = None) -> list[Trial]:
+        """The trials of an experiment, by number: all, or those that have not ended or ended behind place ``after`` of the
+        order of ending (whoever saw all up to there need not read them again)."""
+        found = sa.select(trials).where(trials.c.experiment == experiment_id).order_by(trials.c.number)
+        if after is not None:
+            found = found.where(sa.or_(trials.c.finished_seq.is_(None), trials.c.finished_seq > after))
+        with self._read() as connection:
             rows = connection.execute(found).all()
         return [_trial(row) for row in rows]
 
-    def transition(self, experiment_id: str, number: int, before: TrialState, after: TrialState, **fields: Any) -> bool:
+    def transition(
+        self,
+        experiment_id: str,
+        number: int,
+        before: TrialState,
+        after: TrialState,
+        *,
+        at_attempt: int | None = None,
+        **fields: Any,
+    ) -> bool:
         """Compare-and-set: from ``before`` to ``after``, with other ``fields`` (``handle``, ``attempt``, ``result``); False
-        where the trial is not (any more) in ``before``. A trial that ends gets the next ``finished_seq`` with it."""
+        where the trial is not (any more) in ``before``, or not at this attempt.
+
+        A trial that ends gets the next ``finished_seq`` in the same transaction: 0, 1, 2, ... without gaps.
+        """
         values: dict[str, Any] = dict(fields)
         if isinstance(values.get("result"), Result):
             values["result"] = values["result"].to_json()
         this = (trials.c.experiment == experiment_id, trials.c.number == number)
-        with self._begin() as connection:
-            changed = connection.execute(
-                sa.update(trials).where(*this, trials.c.state == before).values(state=after, **values)
-            )
+        expected = [trials.c.state == before] + ([trials.c.attempt == at_attempt] if at_attempt is not None else [])
+        with self._write() as connection:
+            changed = connection.execute(sa.update(trials).where(*this, *expected).values(state=after, **values))
             if changed.rowcount != 1:
                 return False
             if after in FINISHED:
@@ -169,75 +175,16 @@ class Store:
 
     # --------------------------------------------------------------------------------------------------------------- helpers
     @contextlib.contextmanager
-    def _begin(self) -> Iterator[Connection]:
-        with _explained(self.url), self.engine.connect() as connection, connection.begin():
+    def _read(self) -> Iterator[Connection]:
+        with explained(self.url), self.engine.connect() as connection, connection.begin():
             yield connection
 
-    def _migrate(self) -> None:
-        with self.engine.connect() as connection:
-            found = self._revision(connection)
-        if found == REVISION:
-            return
-        if found is not None and found > REVISION:
-            raise StoreError(
-                f"the store {_shown(self.url)} was made by a newer AMLA (revision {found}, this one knows {REVISION}); "
-                "upgrade amla, or use another --store"
-            )
-        # Alembic takes a third of a second to import, and a store that is up to date does not need it.
-        from alembic import command
-        from alembic.config import Config
-
-        config = Config()
-        config.set_main_option("script_location", "amla.engine:migrations")
-        with self.engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-
-    def _revision(self, connection: Connection) -> str | None:
-        names = sa.inspect(connection).get_table_names()
-        if "alembic_version" not in names:
-            if "experiment" in names or "trial" in names:
-                raise StoreError(f"{_shown(self.url)} has tables that are not AMLA's; use another --store")
-            return None
-        version = sa.table("alembic_version", sa.column("version_num"))
-        row = connection.execute(sa.select(version.c.version_num)).first()
-        return str(row[0]) if row else None
-
-
-@contextlib.contextmanager
-def _explained(url: str) -> Iterator[None]:
-    """Whatever the database says, as one line for a person."""
-    try:
-        yield
-    except sa.exc.IntegrityError:
-        raise
-    except (sa.exc.DBAPIError, sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
-        cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
-        line = str(cause).strip().splitlines()[0]
-        raise StoreError(
-            f"the store {_shown(url)} cannot be used: {line}; check the URL, or use another --store"
-        ) from error
-    except ModuleNotFoundError as error:
-        raise StoreError(
-            f"the store {_shown(url)} needs the driver {error.name!r}: pip install 'amla[postgresql]'"
-        ) from error
-
-
-def _shown(url: str) -> str:
-    """The URL without its password."""
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except sa.exc.ArgumentError:
-        return url
-
-
-def _sqlite_settings(connection: Any, _: Any) -> None:
-    cursor = connection.cursor()
-    # WAL lets others read while one writes. With NORMAL a killed process loses nothing; a power cut may lose the last
-    # transactions, never the file.
-    for setting in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", "PRAGMA foreign_keys=ON"):
-        cursor.execute(setting)
-    cursor.close()
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """One transaction: committed at the end, or nothing of it."""
+        engine = self.engine.execution_options(**{WRITES: True})
+        with explained(self.url), engine.connect() as connection, connection.begin():
+            yield connection
 
 
 def _experiment(row: sa.Row[Any]) -> Experiment:

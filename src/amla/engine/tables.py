@@ -10,7 +10,7 @@ experiments = sa.Table(
     "experiment",
     metadata,
     sa.Column("id", sa.String(200), primary_key=True),
-    sa.Column("name", sa.String(200), nullable=False, index=True),
+    sa.Column("name", sa.String(200), nullable=False, index=True, unique=True),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("created", sa.String(40), nullable=False),
     sa.Column("finished", sa.Integer, nullable=False, default=0),

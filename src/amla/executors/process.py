@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import json
+import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,131 +13,178 @@ from pathlib import Path
 import psutil
 
 from amla import artifacts
-from amla.errors import ConfigError
+from amla.errors import ConfigError, SpecError
 from amla.executors.base import Executor, JobState
+from amla.executors.folder import JOB, LOG, PROGRESS, Worker, guarded, hold, holder, local_path
+from amla.executors.gpus import isolated, list_gpus
 from amla.executors.runner import stored_result
+from amla.spec.base import Document
 from amla.spec.trial import Job, Progress
 from amla.trainers.base import Reporter, silent
 
-JOB, LOG, LOCK, PROGRESS = "job.json", "log.txt", "lock.json", "progress.json"
 #: Seconds between asking a job to stop and killing it.
 GRACE = 10.0
+#: In the environment of a worker and of everything that it starts: the job's folder.
+MARK = "AMLA_JOB"
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+#: Workers that this very process has started, until they have ended and been noticed; they outlive their executor.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+class Handle(Document):
+    """What is known of a submitted job. ``worker`` is None where the job had left its result already."""
+
+    folder: str
+    attempt: int
+    worker: Worker | None = None
+    gpu: str | None = None
 
 
 class ProcessExecutor(Executor):
     """Starts ``python -m amla.executors.worker FOLDER``. The folder is the whole connection: job, log, progress, result.
 
-    A worker outlives its scheduler; one that comes back finds it by the handle (folder, process number and start time, so
-    that a number used again is not mistaken for it). Where there are several GPUs, jobs are dealt out over them.
+    A worker outlives its scheduler; one that comes back finds it by the handle. Where there are several GPUs, each job sees
+    the one that has the fewest. ``grace`` is the time in seconds that a job gets to write a checkpoint when it is
+    cancelled; ``gpus`` are those to use, as CUDA numbers them (None: all).
     """
 
-    def __init__(self, report: Reporter = silent) -> None:
+    def __init__(self, report: Reporter = silent, *, grace: float = GRACE, gpus: Sequence[str] | None = None) -> None:
         super().__init__(report)
-        self.children: dict[int, subprocess.Popen[bytes]] = {}
-        self.gpus = itertools.cycle(_gpus())
+        self.grace = grace
+        self._gpus = gpus
+        #: Handle of a job that may still run -> its GPU.
+        self._placed: dict[str, str | None] = {}
 
     def submit(self, job: Job) -> str:
-        folder = local(job.folder)
+        """Start a worker; where one has this folder already, that one is it. Errors: ``ConfigError`` (a folder elsewhere)."""
+        folder = local_path(job.folder)
+        if folder is None:
+            raise ConfigError(f"the executor 'process' needs a folder on this machine, not {job.folder}")
+        folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        running = holder(folder)
-        if running is not None:
-            return _handle(folder, running, job.attempt)
-        if job.resources.gpu is None:
-            gpu = next(self.gpus, None)
-            job = job.model_copy(update={"resources": job.resources.model_copy(update={"gpu": gpu})})
-        artifacts.write(str(folder), JOB, job.to_json().encode())
-        with (folder / LOG).open("ab") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "amla.executors.worker", str(folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.children[child.pid] = child
-        return _handle(folder, {"pid": child.pid, "started": psutil.Process(child.pid).create_time()}, job.attempt)
+        gpu = None
+        with guarded(folder):
+            running = holder(folder)
+            if running is None and stored_result(str(folder), job.attempt) is None:
+                gpu = self._pick(job)
+                running = _start(job, folder, gpu)
+                hold(folder, running)
+        handle = Handle(folder=str(folder), attempt=job.attempt, worker=running, gpu=gpu).to_json()
+        self._placed[handle] = gpu
+        return handle
 
     def poll(self, handles: Sequence[str]) -> Mapping[str, JobState]:
-        for child in self.children.values():
-            child.poll()
-        return {handle: self._state(json.loads(handle)) for handle in handles}
+        _reap()
+        states = {handle: self._state(handle) for handle in handles}
+        for handle, state in states.items():
+            if state.state != "running":
+                self._placed.pop(handle, None)
+        return states
 
     def cancel(self, handle: str) -> None:
-        known = json.loads(handle)
-        process = _alive(known)
-        if process is None:
+        known = _parsed(handle)
+        worker = _worker(known) if known else None
+        process = worker.process() if worker else None
+        if known is None or worker is None or process is None:
             return
-        process.send_signal(signal.SIGTERM)
-        until = time.monotonic() + GRACE
-        while _alive(known) is not None and time.monotonic() < until:
-            child = self.children.get(process.pid)
-            if child is not None:
-                child.poll()
-            time.sleep(0.05)
-        if _alive(known) is not None:
-            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+            until = time.monotonic() + self.grace
+            while worker.alive and time.monotonic() < until:
+                time.sleep(0.02)
+                _reap()
+            process.kill()
+        _sweep(known, worker)
+        _reap()
 
     def logs(self, handle: str) -> Iterator[str]:
-        path = Path(json.loads(handle)["folder"]) / LOG
-        if path.exists():
-            yield from path.read_text(errors="replace").splitlines()
+        known = _parsed(handle)
+        content = artifacts.read(known.folder, LOG) if known else None
+        yield from (content or b"").decode(errors="replace").splitlines()
 
-    def close(self) -> None:
-        """Workers that still run go on; the next scheduler finds them."""
-        for child in self.children.values():
-            if child.poll() is None:
-                # Left to itself on purpose: not a child that was forgotten.
-                child.returncode = 0
-
-    def _state(self, known: dict[str, object]) -> JobState:
-        folder = Path(str(known["folder"]))
-        alive = _alive(known) is not None  # asked before the result is read: it may end in between
-        content = artifacts.read(str(folder), JOB)
-        job = Job.from_json(content) if content else None
-        result = stored_result(job) if job and job.attempt == known["attempt"] else None
+    def _state(self, handle: str) -> JobState:
+        known = _parsed(handle)
+        if known is None:
+            return JobState(state="lost")
+        # Asked before the result is read: it may end in between.
+        worker = _worker(known)
+        alive = worker is not None and worker.alive
+        result = stored_result(known.folder, known.attempt)
+        if not alive and worker is not None:
+            _sweep(known, worker)
         if result is not None:
             return JobState(state="failed" if result.failure else "done", result=result)
         if not alive:
             return JobState(state="lost")
-        told = artifacts.read(str(folder), PROGRESS)
-        progress = Progress.from_json(told) if told else None
+        self._placed.setdefault(handle, known.gpu)
+        progress = _progress(known.folder)
         if progress is not None:
             self.report(progress)
         return JobState(state="running", progress=progress)
 
-
-def local(uri: str) -> Path:
-    """The path of a folder on this machine. Errors: ``ConfigError`` for any other URI."""
-    path = uri.removeprefix("file://")
-    if "://" in path:
-        raise ConfigError(f"the executor 'process' needs a folder on this machine, not {uri}")
-    return Path(path)
-
-
-def holder(folder: Path) -> dict[str, float] | None:
-    """The live worker that holds a folder, as ``pid`` and ``started``; None where nobody does."""
-    known = artifacts.read_json(str(folder), LOCK)
-    return known if known and _alive(known) is not None else None
+    def _pick(self, job: Job) -> str | None:
+        """The GPU that a job is bound to, else the one with the fewest jobs; None where there is nothing to choose."""
+        if self._gpus is None:
+            self._gpus = list_gpus()
+        if job.resources.gpu or len(self._gpus) < 2:
+            return job.resources.gpu
+        used = list(self._placed.values())
+        return min(self._gpus, key=used.count)
 
 
-def _alive(known: Mapping[str, object]) -> psutil.Process | None:
+def _start(job: Job, folder: Path, gpu: str | None) -> Worker:
+    environment = os.environ | {MARK: str(folder)}
+    threads = job.resources.threads or int(str(job.measured.get("threads") or 0))
+    if threads:
+        environment |= dict.fromkeys(THREADS, str(threads))
+    if gpu is not None:
+        bound, visible = isolated(gpu)
+        environment |= visible
+        job = job.model_copy(update={"resources": job.resources.model_copy(update={"gpu": bound})})
+    artifacts.write(str(folder), JOB, job.to_json().encode())
+    artifacts.remove(str(folder), PROGRESS)
+    with (folder / LOG).open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "amla.executors.worker", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    _children[child.pid] = child
+    return Worker.of(child.pid)
+
+
+def _reap() -> None:
+    """Notice children that have ended, so that they do not stay as zombies."""
+    for pid, child in list(_children.items()):
+        if child.poll() is not None:
+            _children.pop(pid, None)
+
+
+def _sweep(known: Handle, worker: Worker) -> None:
+    """Kill what a worker has left behind: processes of its session that bear its mark, so that no stranger is hit."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getsid(process.pid) == worker.pid and process.environ().get(MARK) == known.folder:
+                process.kill()
+
+
+def _worker(known: Handle) -> Worker | None:
+    """Who works on a job: the holder of its folder, or the one that was started for it and has not come so far."""
+    return holder(Path(known.folder)) or known.worker
+
+
+def _progress(folder: str) -> Progress | None:
+    content = artifacts.read(folder, PROGRESS)
+    return Progress.from_json(content) if content else None
+
+
+def _parsed(handle: str) -> Handle | None:
+    """None for the handle of another executor."""
     try:
-        process = psutil.Process(int(str(known["pid"])))
-        same = abs(process.create_time() - float(str(known["started"]))) < 1.0
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.NoSuchProcess:
+        return Handle.from_json(handle)
+    except SpecError:
         return None
-
-
-def _handle(folder: Path, process: Mapping[str, float], attempt: int) -> str:
-    return json.dumps({"folder": str(folder), "attempt": attempt, **process}, sort_keys=True)
-
-
-def _gpus() -> list[str]:
-    """The GPUs of this machine, as the driver lists them (no ML library is imported for it); nothing where one or none."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        count = len([name for name in visible.split(",") if name])
-    else:
-        count = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
-    return [f"cuda:{index}" for index in range(count)] if count > 1 else []

@@ -8,53 +8,62 @@ from typing import cast
 
 from amla import artifacts, datasets, registry
 from amla.datasets.base import Dataset
-from amla.errors import DataError, TrialFailure
+from amla.errors import DataError, SpecError, TrialFailure
+from amla.executors.folder import claimed
 from amla.spec.data import DatasetSpec, Split
 from amla.spec.trial import Failure, Job, Result
 from amla.trainers.base import Reporter, Trainer, silent
 
-RESULT = "result.json"
+RESULT, ATTEMPT = "result.json", "attempt.json"
 
 
 def run_job(job: Job, report: Reporter = silent) -> Result:
     """Run a job and leave its ``result.json``. A job that has left one for this attempt is not run again.
 
     A training that ends badly comes back as a result with its failure, but is left without a file where it was cancelled,
-    so that it can go on. Anything unforeseen is raised.
+    so that it can go on. Anything unforeseen is raised. Errors: ``Busy`` where another process runs it.
     """
-    known = stored_result(job)
-    if known is not None:
-        return known
-    began = time.perf_counter()
-    try:
+    with claimed(job.folder):
+        known = stored_result(job.folder, job.attempt)
+        if known is not None:
+            return known
+        began = time.perf_counter()
         result = _run(job, report)
-    except TrialFailure as failure:
-        result = Result(failure=Failure(kind=failure.kind, reason=failure.reason))
-    except DataError as error:
-        result = Result(failure=Failure(kind="data", reason=str(error)))
-    if not result.cost.seconds:
-        cost = result.cost.model_copy(update={"seconds": time.perf_counter() - began})
-        result = result.model_copy(update={"cost": cost})
-    if result.failure is None or result.failure.kind != "cancelled":
-        artifacts.write(job.folder, RESULT, result.to_json().encode())
-        artifacts.write_json(job.folder, "attempt.json", job.attempt)
-    return result
+        if not result.cost.seconds:
+            cost = result.cost.model_copy(update={"seconds": time.perf_counter() - began})
+            result = result.model_copy(update={"cost": cost})
+        if result.failure is None or result.failure.kind != "cancelled":
+            # The attempt last: a result counts only once it is known whose it is.
+            artifacts.write(job.folder, RESULT, result.to_json().encode())
+            artifacts.write_json(job.folder, ATTEMPT, job.attempt)
+        return result
 
 
-def stored_result(job: Job) -> Result | None:
-    """The result that this attempt at a job has left; None where it has not ended."""
-    content = artifacts.read(job.folder, RESULT)
-    if content is None or artifacts.read_json(job.folder, "attempt.json") != job.attempt:
+def stored_result(folder: str, attempt: int) -> Result | None:
+    """The result that this attempt has left in a job's folder; None where it has not ended."""
+    try:
+        if artifacts.read_json(folder, ATTEMPT) != attempt:
+            return None
+        content = artifacts.read(folder, RESULT)
+        return Result.from_json(content) if content else None
+    except (ValueError, SpecError):  # cut off by a power failure: it did not end
         return None
-    return Result.from_json(content)
 
 
 def _run(job: Job, report: Reporter) -> Result:
-    trainer: Trainer = registry.load("trainers", job.trainer)()
-    data = _dataset(job.dataset)
-    if job.spec.procedure == "evaluate":
-        return trainer.evaluate(job, data, cast(Split, job.spec.settings["split"]))
-    return trainer.train(job, data, report)
+    """Whatever the trainer finds wrong with the trial is part of the result."""
+    try:
+        trainer: Trainer = registry.load("trainers", job.trainer)()
+        data = _dataset(job.dataset)
+        if job.spec.procedure == "evaluate":
+            return trainer.evaluate(job, data, cast(Split, job.spec.settings["split"]))
+        return trainer.train(job, data, report)
+    except TrialFailure as failure:
+        return Result(failure=Failure(kind=failure.kind, reason=failure.reason))
+    except DataError as error:
+        return Result(failure=Failure(kind="data", reason=str(error)))
+    except MemoryError as error:
+        return Result(failure=Failure(kind="out_of_memory", reason=str(error) or "the machine has no memory left"))
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,27 +1,28 @@
 """``python -m amla.executors.worker FOLDER``: run the job of a folder, alone.
 
-Exit codes: 0 the job has left a result, 3 it was asked to stop and has left a checkpoint, 4 another worker has the folder.
+Exit codes: 0 the job has left a result, 2 it could not run (the log says why), 3 it was asked to stop and has left a
+checkpoint, 4 another worker has the folder.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import signal
 import sys
 import time
-from pathlib import Path
 from types import FrameType
 
 import psutil
 
 from amla import artifacts
-from amla.executors.process import JOB, LOCK, PROGRESS, holder
+from amla.errors import AmlaError, ConfigError
+from amla.executors.folder import JOB, PROGRESS, Busy
 from amla.executors.runner import run_job
 from amla.spec.trial import Job, Progress
 
-STOPPED, TAKEN = 3, 4
+FAILED, STOPPED, TAKEN = 2, 3, 4
 #: Seconds between two writes of the progress.
-TELL = 0.5
+TELL = 0.25
 
 
 class _Reporter:
@@ -44,18 +45,24 @@ class _Reporter:
 
 
 def main(folder: str) -> int:
-    me = {"pid": os.getpid(), "started": psutil.Process().create_time()}
-    other = holder(Path(folder))
-    if other is not None and other["pid"] != me["pid"]:
-        return TAKEN
-    artifacts.write_json(folder, LOCK, me)
-    content = artifacts.read(folder, JOB)
-    if content is None:
-        raise FileNotFoundError(f"{folder}/{JOB}")
+    """Run the job that stands in a folder. Returns the exit code."""
     reporter = _Reporter(folder)
     for kind in (signal.SIGTERM, signal.SIGINT):
         signal.signal(kind, reporter.on_signal)
-    result = run_job(Job.from_json(content), reporter)
+    try:
+        content = artifacts.read(folder, JOB)
+        if content is None:
+            raise ConfigError(f"there is no {JOB} in {folder}")
+        result = run_job(Job.from_json(content), reporter)
+    except Busy:
+        return TAKEN
+    except AmlaError as error:
+        sys.stderr.write(f"amla: {error}\n")
+        return FAILED
+    finally:
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
     return STOPPED if result.failure and result.failure.kind == "cancelled" else 0
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from amla.spec.architecture import Architecture
 from amla.spec.base import Document
 from amla.spec.data import DatasetInfo
-from amla.spec.graph import Graph
+from amla.spec.graph import Graph, Node
 from amla.spec.lower import lower
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
@@ -45,3 +45,12 @@ class Exporter(ABC):
     @abstractmethod
     def export(self, model: Model, weights: Weights, folder: Path) -> list[Path]:
         """Write the files; returns where they are."""
+
+
+def live_nodes(graph: Graph) -> list[Node]:
+    """The nodes that an exported form computes: those that the output depends on. What only feeds a zero does not count."""
+    needed = {graph.output}
+    for node in reversed(graph.nodes):
+        if node.name in needed and node.op != "zero":
+            needed.update(node.inputs)
+    return [node for node in graph.nodes if node.name in needed or node.op == "input"]

@@ -1,114 +1,141 @@
-"""Just enough SVG for diagrams and charts: shapes are appended, ``svg`` closes the picture. No text goes in unescaped."""
+"""Just enough SVG for diagrams and charts: shapes are appended, ``svg`` closes the picture. No text goes in unescaped.
+
+Units are pixels. Shapes are drawn in the order in which they come, those with ``back=True`` before all others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
 
-FONT = "ui-sans-serif, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+FONT = "Inter, ui-sans-serif, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
-_COLOURS = {
-    "sep": ("#dafbe1", "#4ac26b"),
-    "dil": ("#fbefff", "#c297ff"),
-    "pool": ("#fff8c5", "#d4a72c"),
-    "conv": ("#ddf4ff", "#54aeff"),
-    "other": ("#f6f8fa", "#8c959f"),
-}
+INK, QUIET, FAINT, LINE, GRID, PAPER, PANEL = (
+    "#1f2328",
+    "#59636e",
+    "#818b98",
+    "#b7bfc8",
+    "#e6eaef",
+    "#ffffff",
+    "#f6f8fa",
+)
+GREEN, RED, AMBER, VIOLET, BLUE = "#1a7f37", "#cf222e", "#9a6700", "#8250df", "#0969da"
+
+_NARROW, _WIDE = frozenset("iljtfr.,:;'|!()[] ·"), frozenset("mwMW@%")
+
+Point = tuple[float, float]
 
 
-def operation_colour(operation: str) -> tuple[str, str]:
-    """(fill, stroke) by the kind of an operation."""
-    for part, colours in _COLOURS.items():
-        if part in operation:
-            return colours
-    return _COLOURS["conv"] if operation[:1].isdigit() else _COLOURS["other"]
+def text_width(words: str, size: float) -> float:
+    """About how wide a line of text is in a sans-serif font."""
+    units = sum(0.3 if c in _NARROW else 0.88 if c in _WIDE else 0.68 if c.isupper() else 0.56 for c in words)
+    return units * size
 
 
 class Picture:
-    """Shapes in the order in which they are drawn; panels always lie at the back. Units are pixels."""
+    """Shapes so far."""
 
     def __init__(self) -> None:
-        self.back: list[str] = []
-        self.shapes: list[str] = []
+        self._back: list[str] = []
+        self._front: list[str] = []
 
-    def box(
+    def _put(self, element: str, back: bool, tip: str = "") -> None:
+        if tip:
+            element = f"<g><title>{escape(tip)}</title>{element}</g>"
+        (self._back if back else self._front).append(element)
+
+    def rect(
         self,
-        x: float,
-        y: float,
-        w: float,
-        h: float,
+        at: Point,
+        size: Point,
         fill: str,
-        stroke: str,
+        stroke: str = "none",
         *,
-        dashed: bool = False,
+        radius: float = 0.0,
         width: float = 1.0,
+        dash: str = "",
+        back: bool = False,
+        tip: str = "",
     ) -> None:
-        dash = ' stroke-dasharray="3 2"' if dashed else ""
-        self.shapes.append(
-            f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" rx="5" fill="{fill}" stroke="{stroke}" '
-            f'stroke-width="{width}"{dash}/>'
-        )
-
-    def panel(self, x: float, y: float, w: float, h: float) -> None:
-        self.back.append(
-            f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" rx="10" fill="#f6f8fa" stroke="#d8dee4"/>'
-        )
-
-    def bar(self, x: float, y: float, w: float, h: float, fill: str) -> None:
-        self.shapes.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" rx="1.5" fill="{fill}"/>')
+        """A rectangle from its upper left corner. ``tip`` shows where the pointer rests."""
+        edge = f' stroke="{stroke}" stroke-width="{_n(width)}"' if stroke != "none" else ""
+        edge += f' stroke-dasharray="{dash}"' if dash else ""
+        corners = f' rx="{_n(radius)}"' if radius else ""
+        place = f'x="{_n(at[0])}" y="{_n(at[1])}" width="{_n(size[0])}" height="{_n(size[1])}"'
+        self._put(f'<rect {place}{corners} fill="{fill}"{edge}/>', back, tip)
 
     def text(
-        self, x: float, y: float, words: str, size: float, colour: str, anchor: str = "start", *, struck: bool = False
+        self,
+        at: Point,
+        words: str,
+        size: float = 12.0,
+        colour: str = INK,
+        *,
+        anchor: str = "start",
+        bold: bool = False,
+        struck: bool = False,
     ) -> None:
-        line = ' text-decoration="line-through"' if struck else ""
-        self.shapes.append(
-            f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{colour}" text-anchor="{anchor}"{line}>'
-            f"{escape(words)}</text>"
+        """One line of text; ``at`` is on its base line."""
+        looks = f'font-size="{_n(size)}" fill="{colour}"'
+        looks += f' text-anchor="{anchor}"' if anchor != "start" else ""
+        looks += ' font-weight="600"' if bold else ""
+        looks += ' text-decoration="line-through"' if struck else ""
+        self._put(f'<text x="{_n(at[0])}" y="{_n(at[1])}" {looks}>{escape(words)}</text>', False)
+
+    def path(
+        self,
+        d: str,
+        stroke: str,
+        *,
+        width: float = 1.2,
+        dash: str = "",
+        opacity: float = 1.0,
+        arrow: bool = False,
+        back: bool = True,
+        fill: str = "none",
+        tip: str = "",
+    ) -> None:
+        """An open or closed path in SVG's own notation."""
+        looks = f'stroke="{stroke}" stroke-width="{_n(width)}" fill="{fill}"'
+        looks += f' stroke-dasharray="{dash}"' if dash else ""
+        looks += f' stroke-opacity="{_n(opacity)}"' if opacity < 1 else ""
+        looks += f' marker-end="url(#tip-{stroke[1:]})"' if arrow else ""
+        self._put(f'<path d="{d}" {looks}/>', back, tip)
+
+    def line(
+        self, start: Point, end: Point, stroke: str, *, width: float = 1.0, arrow: bool = False, back: bool = True
+    ) -> None:
+        d = f"M{_n(start[0])} {_n(start[1])}L{_n(end[0])} {_n(end[1])}"
+        self.path(d, stroke, width=width, arrow=arrow, back=back)
+
+    def polyline(
+        self, points: Sequence[Point], stroke: str, *, width: float = 1.8, dash: str = "", opacity: float = 1.0
+    ) -> None:
+        d = "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in points)
+        self.path(d, stroke, width=width, dash=dash, opacity=opacity, back=False)
+
+    def circle(self, at: Point, radius: float, fill: str, *, stroke: str = "none", tip: str = "") -> None:
+        edge = f' stroke="{stroke}" stroke-width="1.5"' if stroke != "none" else ""
+        self._put(f'<circle cx="{_n(at[0])}" cy="{_n(at[1])}" r="{_n(radius)}" fill="{fill}"{edge}/>', False, tip)
+
+    def svg(self, width: float, height: float, label: str = "", background: str | None = PAPER) -> str:
+        """The whole picture as text. ``label`` is what a screen reader says."""
+        body = "\n".join([*self._back, *self._front])
+        tips = "".join(
+            f'<marker id="tip-{colour[1:]}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
+            f'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0.5L8 4L0 7.5Z" fill="{colour}"/></marker>'
+            for colour in (LINE, FAINT, VIOLET, GREEN, RED)
+            if f"#tip-{colour[1:]})" in body
         )
-
-    def polygon(self, points: Sequence[tuple[float, float]], fill: str, stroke: str) -> None:
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        self.shapes.append(f'<polygon points="{path}" fill="{fill}" stroke="{stroke}"/>')
-
-    def polyline(self, points: Sequence[tuple[float, float]], stroke: str, width: float = 1.6) -> None:
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        self.shapes.append(f'<polyline points="{path}" fill="none" stroke="{stroke}" stroke-width="{width}"/>')
-
-    def circle(self, x: float, y: float, radius: float, fill: str, words: str = "") -> None:
-        title = f"<title>{escape(words)}</title>" if words else ""
-        self.shapes.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{fill}">{title}</circle>')
-
-    def line(self, x1: float, y1: float, x2: float, y2: float, stroke: str) -> None:
-        self.shapes.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{stroke}"/>')
-
-    def arrow(self, x1: float, y1: float, x2: float, y2: float, stroke: str) -> None:
-        self.back.append(
-            f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{stroke}" marker-end="url(#tip)"/>'
-        )
-
-    def arc(self, x1: float, x2: float, base: float, height: float, stroke: str, *, dashed: bool = False) -> None:
-        dash = ' stroke-dasharray="3 2"' if dashed else ""
-        self.shapes.append(
-            f'<path d="M{x1:.1f},{base:.1f} C{x1:.1f},{base - height:.1f} {x2:.1f},{base - height:.1f} {x2:.1f},{base:.1f}" '
-            f'fill="none" stroke="{stroke}" stroke-opacity="0.65"{dash}/>'
-        )
-
-    def svg(self, width: float, height: float, title: str = "", subtitle: str = "") -> str:
-        """The whole picture as text."""
-        words = [
-            f'<text x="24" y="30" font-size="15" font-weight="600" fill="#1f2328">{escape(title)}</text>'
-            if title
-            else "",
-            f'<text x="24" y="49" font-size="11" fill="#656d76">{escape(subtitle)}</text>' if subtitle else "",
-        ]
-        tip = (
-            '<defs><marker id="tip" viewBox="0 0 6 6" refX="5" refY="3" markerWidth="5" markerHeight="5" orient="auto">'
-            '<path d="M0,0 L6,3 L0,6 z" fill="#8c959f"/></marker></defs>'
-        )
+        paper = f'<rect width="100%" height="100%" fill="{background}"/>' if background else ""
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
-            f'height="{height:.0f}" font-family="{FONT}" role="img">'
-            f'{tip}<rect width="100%" height="100%" fill="#ffffff"/>'
-            + "\n".join([*self.back, *self.shapes, *words])
-            + "</svg>\n"
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" '
+            f'height="{_n(height)}" font-family="{FONT}" role="img" aria-label="{escape(label)}">\n'
+            + (f"<defs>{tips}</defs>\n" if tips else "")
+            + f"{paper}\n{body}\n</svg>\n"
         )
+
+
+def _n(value: float) -> str:
+    """A number with at most one decimal, and without one where it is whole."""
+    return f"{value:.1f}".removesuffix(".0")

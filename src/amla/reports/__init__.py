@@ -8,30 +8,44 @@ from pathlib import Path
 import yaml
 
 from amla import artifacts
-from amla.reports.report import diagrams, write_report
+from amla.reports.figures import diagrams, picture
+from amla.reports.report import write_report
 from amla.spec.data import DatasetInfo
 from amla.spec.experiment import Experiment
 from amla.spec.trial import Trial
 
-__all__ = ["experiment_yaml", "write_report", "write_run"]
+__all__ = ["diagrams", "experiment_yaml", "write_diagrams", "write_report", "write_run"]
 
 
 def write_run(experiment: Experiment, trials: Sequence[Trial], info: DatasetInfo | None, folder: Path) -> list[Path]:
-    """Write ``report.html``, ``diagram.svg`` (the final network) and ``diagrams/NUMBER.svg``, ``experiment.yaml`` and
-    ``architecture.json``. Returns where they are."""
-    written = [write_report(experiment, trials, info, folder)]
-    for number, picture in diagrams(experiment, trials).items():
-        artifacts.write(str(folder / "diagrams"), f"{number:04d}.svg", picture.encode())
-        written.append(folder / "diagrams" / f"{number:04d}.svg")
-    final = [trial for trial in trials if trial.spec.purpose == "final" and trial.state == "done"]
+    """Write ``report.html``, ``diagram.svg`` (the final network) and ``diagrams/NUMBER.svg`` (each beside the one before
+    it), ``experiment.yaml`` and ``architecture.json``. Returns where they are."""
+    written = [write_report(experiment, trials, info, folder), *write_diagrams(experiment, trials, folder)]
+    files = {"experiment.yaml": experiment_yaml(experiment)}
+    final = _final(trials)
     if final:
-        picture = diagrams(experiment, trials)[final[-1].number]
-        architecture = final[-1].spec.architecture.model_dump_json(indent=2)
-        artifacts.write(str(folder), "diagram.svg", picture.encode())
-        artifacts.write(str(folder), "architecture.json", architecture.encode())
-        written += [folder / "diagram.svg", folder / "architecture.json"]
-    artifacts.write(str(folder), "experiment.yaml", experiment_yaml(experiment).encode())
-    return [*written, folder / "experiment.yaml"]
+        files["architecture.json"] = final.spec.architecture.to_json(indent=2) + "\n"
+    for name, text in files.items():
+        artifacts.write(str(folder), name, text.encode())
+    return [*written, *(folder / name for name in files)]
+
+
+def write_diagrams(experiment: Experiment, trials: Sequence[Trial], folder: Path) -> list[Path]:
+    """Write ``diagrams/NUMBER.svg`` of every network, compared with its predecessor, and ``diagram.svg`` of the final one."""
+    written = []
+    for number, text in diagrams(experiment, trials).items():
+        artifacts.write(str(folder / "diagrams"), f"{number:04d}.svg", text.encode())
+        written.append(folder / "diagrams" / f"{number:04d}.svg")
+    final = _final(trials)
+    if final:
+        artifacts.write(str(folder), "diagram.svg", picture(experiment, final, None, experiment.name).encode())
+        written.append(folder / "diagram.svg")
+    return written
+
+
+def _final(trials: Sequence[Trial]) -> Trial | None:
+    done = [trial for trial in trials if trial.spec.purpose == "final" and trial.state == "done"]
+    return done[-1] if done else None
 
 
 def experiment_yaml(experiment: Experiment) -> str:

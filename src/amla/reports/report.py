@@ -1,8 +1,10 @@
-"""``report.html``: one self-contained file that explains a run."""
+"""``report.html``: one self-contained file that explains a run to somebody who was not there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +13,45 @@ from markupsafe import Markup
 
 from amla import artifacts
 from amla.engine.summary import summary
-from amla.exporters.diagram import diagram
-from amla.reports.charts import Series, chart
+from amla.reports import figures, words
+from amla.reports.charts import short
 from amla.spec.costs import costs
 from amla.spec.data import DatasetInfo
 from amla.spec.experiment import Experiment
 from amla.spec.lower import lower
-from amla.spec.trial import Trial
+from amla.spec.trial import Statistics, Trial
 
 FILE = "report.html"
-#: Statistics that a diagram may show as bars, the first one that a trial has.
-SHOWN = ("mean_square", "variance", "taylor", "covariance_entropy", "mean_square_before_norm", "variance_before_norm")
-
-_ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.PackageLoader("amla.reports"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-)
-_ENVIRONMENT.filters["percent"] = lambda value: f"{100 * value:.2f} %"
-_ENVIRONMENT.filters["count"] = lambda value: f"{value:,}"
+#: So many trials are shown with their pictures, the last ones and the best; the table has all of them.
+MOST_SHOWN = 60
+#: Up to so many trials stand open on the page.
+MOST_OPEN = 12
 
 
 def report(experiment: Experiment, trials: Sequence[Trial], info: DatasetInfo | None) -> str:
     """The page as text. Works for an experiment that has not ended too: it shows what there is."""
-    trained = [trial for trial in trials if trial.spec.purpose != "test"]
-    pictures = diagrams(experiment, trials)
-    rows = [_row(trial, pictures.get(trial.number, "")) for trial in trained]
-    final = next((t.number for t in reversed(trained) if t.spec.purpose == "final" and t.state == "done"), None)
-    return _ENVIRONMENT.get_template("report.html").render(
+    networks = figures.trained(trials)
+    final = next((t for t in reversed(networks) if t.spec.purpose == "final" and t.state == "done"), None)
+    shown = _shown(networks)
+    before = figures.predecessors(trials)
+    return _template().render(
         experiment=experiment,
         spec=experiment.spec,
         problem=experiment.problem,
         info=info,
+        created=words.date(experiment.created),
         summary=summary(experiment, trials),
-        rows=rows,
-        final_picture=Markup(pictures.get(final, "")) if final is not None else "",  # our own, escaped
-        curves=Markup(_curves(trained)),
-        cost_chart=Markup(_cost_chart(trained)),
+        total=sum(t.result.cost.seconds for t in trials if t.result),
+        final=Markup(figures.picture(experiment, final, None, "The final network")) if final else None,
+        asked=_asked(experiment),
+        rows=[_row(experiment, trial) for trial in networks],
+        curves=[Markup(chart) for chart in figures.curves(trials)],
+        cost_charts=[Markup(chart) for chart in figures.cost_charts(trials)],
+        sections=[
+            _section(experiment, trial, before.get(trial.number), _doomed(trial, networks, before)) for trial in shown
+        ],
+        left_out=len(networks) - len(shown),
+        open_all=len(shown) <= MOST_OPEN,
     )
 
 
@@ -59,99 +61,137 @@ def write_report(experiment: Experiment, trials: Sequence[Trial], info: DatasetI
     return folder / FILE
 
 
-def diagrams(experiment: Experiment, trials: Sequence[Trial]) -> dict[int, str]:
-    """The diagram of every trained trial, each compared with the one that it was constructed from."""
-    pictures: dict[int, str] = {}
-    before: Trial | None = None
-    for trial in trials:
-        if trial.spec.purpose == "test":
-            continue
-        constructed = "iteration" in trial.spec.memo
-        parent = before.spec.architecture if before and constructed else None
-        pictures[trial.number] = _diagram(experiment, trial, parent)
-        if constructed and trial.state == "done":
-            before = trial
-    return pictures
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("amla.reports"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "percent": lambda value: f"{100 * value:.2f} %",
+        "count": lambda value: f"{value:,}",
+        "short": short,
+        "duration": words.duration,
+        "number": lambda value: f"{value:.4g}",
+    }
+    return environment.get_template("report.html")
 
 
-def _diagram(experiment: Experiment, trial: Trial, parent: Any) -> str:
-    problem = experiment.problem
-    found = costs(lower(trial.spec.architecture, problem.input_shape, problem.num_classes))
-    words = [f"{found.parameters:,} parameters", f"{found.flops:,} multiply-adds", f"depth {found.depth}"]
-    if trial.result and trial.result.failure is None:
-        words.append(f"validation {100 * trial.result.accuracy:.2f} %")
-    statistic, values = _shown_statistic(trial)
-    if values:
-        words.append(f"bars: {statistic.replace('_', ' ')}")
-    title = f"trial {trial.number}"
-    if "iteration" in trial.spec.memo:
-        title += f", iteration {trial.spec.memo['iteration']}"
-    if trial.spec.purpose == "final":
-        title += ", the final network"
-    return diagram(trial.spec.architecture, parent=parent, values=values, title=title, subtitle="  ·  ".join(words))
+def _shown(networks: Sequence[Trial]) -> list[Trial]:
+    """The trials that get a section: all of them, or the best and the last where there are too many."""
+    if len(networks) <= MOST_SHOWN:
+        return list(networks)
+    best = sorted(networks, key=lambda t: t.result.accuracy if t.result else -1.0)[-MOST_SHOWN // 2 :]
+    kept = {trial.number for trial in [*best, *networks[-MOST_SHOWN // 2 :]]}
+    return [trial for trial in networks if trial.number in kept]
 
 
-def _shown_statistic(trial: Trial) -> tuple[str, dict[str, float]]:
-    statistics = trial.result.statistics if trial.result else {}
-    for name in SHOWN:
-        values = {block: found[name] for block, found in statistics.items() if name in found}
-        if values:
-            return name, values
-    return "", {}
+def _asked(experiment: Experiment) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What was searched and how, in groups of (name, value)."""
+    spec, problem = experiment.spec, experiment.problem
+    objectives = ", ".join(f"{objective.direction} {objective.metric}" for objective in problem.objectives)
+    run = {
+        "search trial": problem.budget.to_data(),
+        "final training": problem.final_budget.to_data(),
+        "trials at most": problem.trials,
+        "time budget": words.duration(spec.time_budget) if spec.time_budget else None,
+        "objective": objectives,
+        "limits": problem.limits.to_data(),
+        "seed": str(spec.seed),
+        "trainer": spec.trainer,
+        "executor": f"{spec.executor}, {spec.jobs} at a time" if spec.jobs > 1 else spec.executor,
+        **{name: experiment.measured.get(name) for name in ("device", "dtype", "threads")},
+    }
+    return [
+        (f"Searcher: {spec.searcher}", words.settings(spec.settings) or [("settings", "defaults")]),
+        (f"Space: {problem.space}", words.settings(problem.space_settings) or [("settings", "defaults")]),
+        ("Run", words.settings(run)),
+        ("Training", words.settings(problem.training.to_data())),
+    ]
 
 
-def _row(trial: Trial, picture: str) -> dict[str, Any]:
-    """What the template shows of a trial."""
-    statistics = trial.result.statistics if trial.result else {}
-    blocks = {name: values for name, values in statistics.items() if "scalar" not in values}
-    skips = {name: values for name, values in statistics.items() if "scalar" in values}
+def _row(experiment: Experiment, trial: Trial) -> dict[str, Any]:
+    """A line of the table of all networks. Costs are known before a network is trained."""
+    result, problem = trial.result, experiment.problem
+    cost = costs(lower(trial.spec.architecture, problem.input_shape, problem.num_classes))
     return {
         "trial": trial,
-        "picture": Markup(picture),  # our own, with every text escaped
-        "tables": [table for table in (_table(blocks), _table(skips)) if table["rows"]],
-        "memo": {"pruned": [], "grown": [], "unlinked": [], "agreement": None} | trial.spec.memo,
-        "failure": trial.result.failure if trial.result else None,
+        "name": figures.heading(trial),
+        "accuracy": result.accuracy if result and result.failure is None and result.accuracy >= 0 else None,
+        "cost": cost,
+        "result": result,
+        "failure": _failure(trial),
+        "changes": _changes(trial),
     }
 
 
-def _table(statistics: dict[str, dict[str, float]]) -> dict[str, Any]:
+def _failure(trial: Trial) -> str | None:
+    if trial.state not in ("failed", "cancelled"):
+        return None
+    found = trial.result.failure if trial.result else None
+    return f"{found.kind}: {found.reason}" if found else trial.state
+
+
+def _changes(trial: Trial) -> list[tuple[str, str, list[str]]]:
+    """What the searcher says that it did to the network before this one: (kind, in words, names)."""
+    said = (("pruned", "branch", "branches"), ("grown", "layer", "layers"), ("unlinked", "skip", "skips"))
+    found = []
+    for key, one, many in said:
+        names = [str(name) for name in _names(trial.spec.memo.get(key))]
+        if names:
+            done = "cut" if key == "unlinked" else key
+            found.append((done, f"{len(names)} {one if len(names) == 1 else many} {done}", names))
+    return found
+
+
+def _section(experiment: Experiment, trial: Trial, before: Trial | None, doomed: set[str]) -> dict[str, Any]:
+    """All that is shown of one trial; ``doomed`` are the blocks that the next network lacks."""
+    statistics = trial.result.statistics if trial.result else {}
+    agreement = trial.spec.memo.get("agreement")
+    problem = experiment.problem
+    graph = lower(trial.spec.architecture, problem.input_shape, problem.num_classes)
+    kinds = {block.name: block.kind for block in graph.blocks}
+    branches = {name: values for name, values in statistics.items() if kinds.get(name) != "skip"}
+    skips = {name: values for name, values in statistics.items() if kinds.get(name) == "skip"}
+    return {
+        **_row(experiment, trial),
+        "picture": Markup(figures.picture(experiment, trial, before)),  # our own, with every text escaped
+        "before": before.number if before else None,
+        "agreement": f"{agreement:.2f}" if isinstance(agreement, float) else None,
+        "curves": [Markup(chart) for chart in figures.curves([trial])],
+        "tables": [
+            table
+            for table in (_table("Blocks", branches, kinds, doomed), _table("Skips", skips, kinds, doomed))
+            if table["rows"]
+        ],
+    }
+
+
+def _doomed(trial: Trial, networks: Sequence[Trial], before: Mapping[int, Trial]) -> set[str]:
+    """The blocks of a trial's network that were pruned from it to make the next one."""
+    following = [other.spec.memo for other in networks if before.get(other.number) is trial]
+    return {str(name) for memo in following for key in ("pruned", "unlinked") for name in _names(memo.get(key))}
+
+
+def _names(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _table(title: str, statistics: Statistics, kinds: Mapping[str, str], doomed: set[str]) -> dict[str, Any]:
+    """Statistics of blocks: per value its share of the column's largest, for a bar behind it."""
     columns = sorted({name for values in statistics.values() for name in values})
-    rows = [(block, [values.get(name) for name in columns]) for block, values in statistics.items()]
-    return {"columns": [name.replace("_", " ") for name in columns], "rows": rows}
-
-
-def _curves(trials: Sequence[Trial]) -> str:
-    loss = [
-        Series(f"trial {t.number}", [(p.step, p.loss) for p in t.result.curve])
-        for t in trials
-        if t.result and len(t.result.curve) > 1
-    ]
-    accuracy = []
-    for t in trials:
-        points = [(p.step, 100 * p.accuracy) for p in t.result.curve if p.accuracy is not None] if t.result else []
-        if t.result and t.result.curve and t.result.failure is None:
-            points.append((t.result.curve[-1].step, 100 * t.result.accuracy))
-        if len(points) > 1:
-            accuracy.append(Series(f"trial {t.number}", points))
-    return chart("training loss", "step", "training loss", loss[-8:]) + chart(
-        "validation accuracy", "step", "validation accuracy, %", accuracy[-8:]
-    )
-
-
-def _cost_chart(trials: Sequence[Trial]) -> str:
-    done = [t for t in trials if t.result and t.result.failure is None]
-    spent, points, words = 0.0, [], []
-    for t in done:
-        assert t.result is not None
-        spent += t.result.cost.seconds
-        points.append((spent, 100 * t.result.accuracy))
-        words.append(f"trial {t.number}: {100 * t.result.accuracy:.2f} % after {spent:.1f} s")
-    sizes = [(t.result.parameters / 1000, 100 * t.result.accuracy) for t in done if t.result]
-    return chart(
-        "accuracy against cost",
-        "seconds spent so far",
-        "validation accuracy, %",
-        [Series("trials", points, True, words)],
-    ) + chart(
-        "accuracy against size", "thousand parameters", "validation accuracy, %", [Series("trials", sizes, True, words)]
-    )
+    largest = {
+        c: max((abs(v[c]) for v in statistics.values() if c in v and math.isfinite(v[c])), default=0.0) for c in columns
+    }
+    rows = []
+    for block, values in statistics.items():
+        cells = []
+        for column in columns:
+            value = values.get(column)
+            known = value is not None and math.isfinite(value) and largest[column] > 0
+            cells.append((value, round(100 * abs(value) / largest[column]) if value is not None and known else 0))
+        rows.append({"name": block, "kind": kinds.get(block, ""), "cells": cells, "doomed": block in doomed})
+    return {"title": title, "columns": [name.replace("_", " ") for name in columns], "rows": rows}

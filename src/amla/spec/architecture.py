@@ -23,6 +23,9 @@ Channels = Annotated[int, Field(ge=1, le=65536)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 ActivationKind = Literal["relu", "relu6", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
 STEM = "stem"
+#: Names that lowering gives to parts of its own, and that nothing beside those parts may have.
+RESERVED_PARTS = ("input", STEM, "head", "auxiliary")
+RESERVED_IN_LAYER = ("skip", "join", "bottleneck", "out")
 
 
 # ------------------------------------------------------------------------------------------ stem and head, step by step
@@ -153,6 +156,7 @@ class Layer(Document):
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         _refuse_duplicates([branch.name for branch in self.branches], f"{self.name}: branch")
+        _refuse_reserved([branch.name for branch in self.branches], RESERVED_IN_LAYER, f"{self.name}: branch")
         _refuse_duplicates(list(self.skips or ()), f"{self.name}: skip")
         return self
 
@@ -172,6 +176,7 @@ class Widener(Document):
             raise ValueError("a widener of kind pool_conv needs channels and takes no inputs")
         if self.kind == "pool" and self.channels is not None:
             raise ValueError("a widener of kind pool takes its width from its inputs, not from channels")
+        _refuse_duplicates(list(self.inputs), "a widener: input")
         return self
 
 
@@ -185,6 +190,7 @@ class Stage(Document):
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         _refuse_duplicates([layer.name for layer in self.layers], f"{self.name}: layer")
+        _refuse_reserved([layer.name for layer in self.layers], ("widener",), f"{self.name}: layer")
         return self
 
 
@@ -201,6 +207,8 @@ class MacroArchitecture(_Header):
     @model_validator(mode="after")
     def _references(self) -> Self:
         _refuse_duplicates([stage.name for stage in self.stages], "stage")
+        _refuse_reserved([stage.name for stage in self.stages], RESERVED_PARTS, "stage")
+        _refuse_duplicates([aux.source for aux in self.auxiliaries], "auxiliary")
         seen = {STEM}
         for stage in self.stages:
             for layer in stage.layers:
@@ -257,6 +265,7 @@ class Cell(Document):
     @model_validator(mode="after")
     def _references(self) -> Self:
         seen = set(self.inputs)
+        _refuse_reserved([node.name for node in self.nodes], ("fit",), "node")
         for node in self.nodes:
             if node.name in seen:
                 raise ValueError(f"two nodes are called {node.name!r}")
@@ -287,6 +296,8 @@ class MicroArchitecture(_Header):
     @model_validator(mode="after")
     def _references(self) -> Self:
         _refuse_duplicates([placement.name for placement in self.network], "cell")
+        _refuse_reserved([placement.name for placement in self.network], RESERVED_PARTS, "cell")
+        _refuse_duplicates([aux.source for aux in self.auxiliaries], "auxiliary")
         for placement in self.network:
             if placement.cell not in self.cells:
                 raise ValueError(f"{placement.name}: no cell is called {placement.cell!r}")
@@ -322,6 +333,12 @@ def _refuse_duplicates(names: list[str], what: str) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{what} {name!r} is there twice")
+
+
+def _refuse_reserved(names: list[str], reserved: tuple[str, ...], what: str) -> None:
+    for name in names:
+        if name in reserved:
+            raise ValueError(f"{what} {name!r}: that name is taken by a part of the network itself; take another")
 
 
 def _refuse_unknown(names: tuple[str, ...] | list[str], known: set[str], where: str) -> None:

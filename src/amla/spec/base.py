@@ -13,7 +13,8 @@ from amla.errors import SpecError
 class Document(BaseModel):
     """A frozen JSON document. Unknown keys are errors, so that a typing mistake never passes as a default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+    # A loss may be NaN or infinite; JSON has no such numbers, so they are written as strings, which are read as numbers.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings")
 
     @classmethod
     def parse(cls, data: Any) -> Self:

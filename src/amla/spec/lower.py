@@ -174,7 +174,7 @@ class _Lowering:
     def convolved_to(self, name: str, source: str, side: Shape) -> str:
         """Halved by 3x3 convolutions of stride 2 until it has the resolution ``side``, as cells of AMLA 0.x do."""
         here, times = source, 0
-        while self.image(here, name)[0] > side[0]:
+        while self.image(here, name)[0] > side[0] or self.shapes[here][2] > side[1]:
             times += 1
             here = self.conv(f"{name}/conv{times}", here, self.shapes[here][0], 3, stride=2, bias=True)
         if self.shapes[here][1:] != side:
@@ -226,6 +226,7 @@ class _Lowering:
         return self.add(g.FlattenNode, name, [source], (shape[0] * shape[1] * shape[2],))
 
     def classifier(self, name: str, source: str, num_classes: int) -> str:
+        self.image(source, name)
         pooled = self.add(g.GlobalPoolNode, f"{name}/pool", [source], self.shapes[source][:1])
         return self.add(g.DenseNode, f"{name}/dense", [pooled], (num_classes,))
 
@@ -291,7 +292,8 @@ class _Lowering:
 
     def cell_node(self, name: str, node: CellNode, sources: list[str], placement: Placement) -> str:
         if node.operation in ("add", "concat"):
-            smallest = min((self.image(s, name) for s in sources), key=lambda side: side[0])
+            sides = [self.image(s, name) for s in sources]
+            smallest = (min(side[0] for side in sides), min(side[1] for side in sides))
             sources = [self.convolved_to(f"{name}/reduce{i}", s, smallest) for i, s in enumerate(sources, 1)]
             if node.operation == "concat":
                 return self.concat(name, sources)

@@ -9,8 +9,9 @@ from pydantic import AfterValidator
 
 Kind = Literal["conv", "sep", "dil", "maxpool", "avgpool", "identity", "zero"]
 
-_PATTERN = re.compile(r"(?P<kernel>\d+)x(?P<other>\d+)(?P<kind>sep|dil|maxpool|avgpool|)(?P<rate>\d*)")
+_PATTERN = re.compile(r"(?P<kernel>[1-9]\d?)x(?P=kernel)(?P<kind>sep|dil|maxpool|avgpool|)(?P<rate>\d{0,3})", re.ASCII)
 MAX_KERNEL = 31
+MAX_DILATION = 31
 
 
 class OperationSpec(NamedTuple):
@@ -31,15 +32,16 @@ def parse_operation(name: str) -> OperationSpec:
     if name in ("identity", "zero"):
         return OperationSpec(cast(Kind, name))
     match = _PATTERN.fullmatch(name)
-    if match and match["kernel"] == match["other"] and 1 <= int(match["kernel"]) <= MAX_KERNEL:
+    if match and int(match["kernel"]) <= MAX_KERNEL:
         kind = cast(Kind, match["kind"] or "conv")  # the pattern admits only these
-        if kind == "dil":
-            return OperationSpec(kind, int(match["kernel"]), int(match["rate"] or 2))
+        rate = int(match["rate"] or 2)
+        if kind == "dil" and 1 <= rate <= MAX_DILATION:
+            return OperationSpec(kind, int(match["kernel"]), rate)
         if not match["rate"]:
             return OperationSpec(kind, int(match["kernel"]))
     raise ValueError(
         f"no operation is called {name!r}; the forms are 3x3, 3x3sep, 3x3dil2, 3x3maxpool, 3x3avgpool "
-        f"(kernels up to {MAX_KERNEL}), identity, zero"
+        f"(kernels up to {MAX_KERNEL}, dilations up to {MAX_DILATION}), identity, zero"
     )
 
 

@@ -76,6 +76,8 @@ class _Channels:
         inputs = [self.of[name] for name in node.inputs]
         if node.op == "conv":
             passes = self._passes(node, offset) if fresh else None
+            if passes is None and _depthwise(node):  # one kernel a channel: the channels are still those of the input
+                return [(node.name, *channel) for channel in inputs[0]]
             if passes is None:
                 return [(node.name, index) for index in range(node.shape[0])]
             self.identity[node.name] = tuple(0 for _ in passes) if _depthwise(node) else passes
@@ -124,9 +126,10 @@ def _kept(node: Node, before: Node, old: _Channels, new: _Channels) -> list[Tens
     """The plans of a node that parent and child both have."""
     outputs = _match(new.of[node.name], old.of[before.name])
     inputs: tuple[int, ...] | None = None
-    if node.op == "conv" and not _depthwise(node) and before.op == "conv":
-        if node.kernel != before.kernel or node.groups != before.groups:
-            return [TensorPlan(name=name, how="default") for name in _names(node)]
+    had = _names(before)
+    if node.op == "conv" and before.op == "conv" and not _same_kind(node, before):
+        had = []  # a kernel of another size, or of another sort, holds nothing to copy
+    if node.op == "conv" and not _depthwise(node):
         inputs = _match(new.of[node.inputs[0]], old.of[before.inputs[0]])
     elif node.op == "conv":  # depthwise: one kernel a channel, and the channels are those of the input
         outputs = _match(new.of[node.inputs[0]], old.of[before.inputs[0]])
@@ -136,6 +139,8 @@ def _kept(node: Node, before: Node, old: _Channels, new: _Channels) -> list[Tens
         outputs = None
     return [
         TensorPlan(name=name, how="copy", outputs=outputs, inputs=inputs if name.endswith(".weight") else None)
+        if name in had
+        else TensorPlan(name=name, how="default")
         for name in _names(node)
     ]
 
@@ -153,6 +158,10 @@ def _match(child: list[Channel], parent: list[Channel]) -> tuple[int, ...] | Non
 
 def _depthwise(node: Node) -> bool:
     return node.op == "conv" and node.groups > 1
+
+
+def _same_kind(node: ConvNode, before: ConvNode) -> bool:
+    return node.kernel == before.kernel and _depthwise(node) == _depthwise(before)
 
 
 def _names(node: Node) -> list[str]:

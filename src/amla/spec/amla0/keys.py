@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from amla.errors import SpecError
+from amla.spec.base import Document, first_problem
 
 T = TypeVar("T")
+D = TypeVar("D", bound=Document)
+#: Digits that a number in a name may have.
+MAX_DIGITS = 6
 
 _NAMES = {
     int: "a whole number",
@@ -81,12 +88,25 @@ def typed(value: Any, kind: type[T], path: str) -> T:
     if kind is int and isinstance(value, float) and value.is_integer():
         value = int(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise SpecError(f"{path}: the number is too large") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpecError(f"{path}: wanted a finite number, got {value}")
     if kind is int and isinstance(value, bool):
         raise SpecError(f"{path}: wanted {_NAMES[kind]}, got {value!r}")
     if not isinstance(value, kind):
         raise SpecError(f"{path}: wanted {_NAMES[kind]}, got {value!r}")
     return value
+
+
+def built(path: str, document: type[D], **values: Any) -> D:
+    """A document of these values. Errors: ``SpecError`` that names the path in the file and the value that is out of bounds."""
+    try:
+        return document(**values)
+    except ValidationError as error:
+        raise SpecError(first_problem(error, path)) from None
 
 
 def list_of(values: list[Any], kind: type[T], path: str) -> tuple[T, ...]:
@@ -97,6 +117,6 @@ def list_of(values: list[Any], kind: type[T], path: str) -> tuple[T, ...]:
 def number_in(name: str, prefix: str, path: str) -> int:
     """The number of ``Layer3``, ``node12``. Errors: ``SpecError``."""
     digits = name.removeprefix(prefix)
-    if not name.startswith(prefix) or not digits.isdigit():
+    if not name.startswith(prefix) or not (digits.isascii() and digits.isdecimal() and len(digits) <= MAX_DIGITS):
         raise SpecError(f"{path}.{name}: wanted a name such as {prefix}1")
     return int(digits)

@@ -8,13 +8,13 @@ from pydantic import ValidationError
 
 from amla.errors import SpecError
 from amla.spec import architecture as a
-from amla.spec.amla0.keys import Keys, list_of, number_in, typed
+from amla.spec.amla0.keys import Keys, built, list_of, number_in, typed
 from amla.spec.base import first_problem
 from amla.spec.operations import parse_operation
 
 #: How the original dressed its convolutions: a centred, unscaled batch norm (slim's default), ReLU, dropout keeping 0.8.
 STYLE = a.Style(norm_scale=False, norm_epsilon=1e-3, dropout=0.2)
-#: Names of 0.x -> ours.
+#: Endings of names of 0.x -> ours.
 _RENAMED = {"dilated": "dil", "avg": "avgpool", "max": "maxpool"}
 
 
@@ -43,7 +43,7 @@ def read_head(keys: Keys) -> tuple[tuple[a.Step, ...], int | None]:
             steps.append(a.DropoutStep(rate=_dropped(block)))
         elif kind == "fc":
             block.without_effect("inputs", "it follows from what comes in")
-            steps += [a.DenseStep(units=_whole(block, "outputs")), a.ActivationStep()]
+            steps += [built(block.path, a.DenseStep, units=_whole(block, "outputs")), a.ActivationStep()]
         else:
             block.without_effect("inputs", "it follows from what comes in")
             classes = _whole(block, "outputs")
@@ -74,7 +74,9 @@ def _stem_step(block: Keys) -> a.Step:
     kind = block.choose("block", ("conv2d", "lrn", "cutout", "dropout", "maxpool", "avgpool"))
     step: a.Step
     if kind == "conv2d":
-        step = a.ConvStep(
+        step = built(
+            block.path,
+            a.ConvStep,
             channels=_whole(block, "outputs"),
             kernel=_kernel(block),
             stride=_whole(block, "stride", 1),
@@ -87,8 +89,12 @@ def _stem_step(block: Keys) -> a.Step:
     elif kind == "dropout":
         step = a.DropoutStep(rate=_dropped(block))
     else:
-        step = a.PoolStep(
-            kind="max" if kind == "maxpool" else "avg", kernel=_kernel(block), stride=_whole(block, "stride", 2)
+        step = built(
+            block.path,
+            a.PoolStep,
+            kind="max" if kind == "maxpool" else "avg",
+            kernel=_kernel(block),
+            stride=_whole(block, "stride", 2),
         )
     block.leftover()
     return step
@@ -149,7 +155,7 @@ class _Macro:
             elif item.has("widener") or item.has("widener2"):
                 self._widener(item)
             elif item.has("auxiliary"):
-                item.read |= {"auxiliary", "outputs"}
+                self._check_auxiliary(item)
                 self.auxiliaries.append(a.Auxiliary(source=self.names[-1]))
                 self.names.append(self.names[-1])  # what flows on is what flowed in
             else:
@@ -160,6 +166,16 @@ class _Macro:
         return a.MacroArchitecture(
             stem=self.stem, stages=tuple(self.stages), head=self.head, auxiliaries=auxiliaries, style=STYLE
         )
+
+    @staticmethod
+    def _check_auxiliary(item: Keys) -> None:
+        """An auxiliary is a dense layer on the mean over positions; nothing else can be had there."""
+        inner = item.group("auxiliary")
+        for name in inner.data:
+            kind = inner.take(name, str)
+            if kind.lower() != "dense":
+                raise SpecError(f"{inner.at(name)}: {kind!r} cannot be had; there is Dense")
+        item.without_effect("outputs", "an auxiliary classifier has the classes of the data")
 
     @property
     def _stage(self) -> str:
@@ -257,7 +273,8 @@ def _micro(arch: Keys, stem: tuple[a.Step, ...], head: tuple[a.Step, ...]) -> a.
         if name != _AUXILIARY and not arch.has(name):
             raise SpecError(f"{arch.at('network')}: no cell is called {name!r}")
     cells = {name: _cell(arch.group(name)) for name in dict.fromkeys(order) if name != _AUXILIARY}
-    arch.read.add(_AUXILIARY)
+    if arch.has(_AUXILIARY):
+        _check_auxiliary_cell(arch.group(_AUXILIARY))
     arch.leftover()
     if not cells:
         raise SpecError(f"{arch.at('network')}: holds no cell")
@@ -279,6 +296,21 @@ def _micro(arch: Keys, stem: tuple[a.Step, ...], head: tuple[a.Step, ...]) -> a.
         auxiliaries=tuple(dict.fromkeys(auxiliaries)),
         style=STYLE,
     )
+
+
+def _check_auxiliary_cell(keys: Keys) -> None:
+    """The auxiliary classifier is the mean over positions and a dense layer on the output before it: say what is more."""
+    for name in keys.data:
+        value = keys.data[name]
+        if isinstance(value, int) and not isinstance(value, bool):
+            if value != 0:
+                keys.warn(name, "has no effect: an auxiliary classifier reads the output just before it")
+            continue
+        inner = keys.group(name).group("node")
+        if inner.take("type", str) == "dense":
+            inner.without_effect("outputs", "an auxiliary classifier has the classes of the data")
+        else:
+            keys.warn(name, "has no effect: an auxiliary classifier is one dense layer on the mean over positions")
 
 
 def _cell(keys: Keys) -> a.Cell:

@@ -7,7 +7,7 @@ from typing import Any
 
 from amla.errors import SpecError
 from amla.spec import architecture as a
-from amla.spec.amla0.keys import Keys, list_of
+from amla.spec.amla0.keys import Keys, built, list_of
 from amla.spec.amla0.network import STYLE, read_branches, read_head, read_network, read_stem, stem_width
 from amla.spec.amla0.system import is_system
 from amla.spec.amla0.training import read_training
@@ -30,6 +30,8 @@ _IDLE = {
 }
 
 Head = tuple[a.Step, ...]
+#: Layers, blocks and iterations that a file may ask for at most: what the space and the searcher take.
+MOST = 1000
 
 
 def recognise(data: Any) -> str | None:
@@ -56,6 +58,8 @@ def convert(data: Any) -> tuple[ExperimentSpec, tuple[str, ...]]:
     _check_classes(dataset, classes, keys)
     training = read_training(keys.group("child_training"), _whole(parameters, "batch_size"), augmentation)
     steps, iterations = _whole(parameters, "steps"), _whole(parameters, "iterations", 5)
+    if iterations > MOST:
+        raise SpecError(f"parameters.iterations: wanted a whole number from 1 to {MOST}, got {iterations}")
     found: dict[str, Any] = {"budget": Budget(steps=steps), "final_budget": Budget(steps=steps)}
     if algorithm == "deterministic":
         network = read_network(keys.group("arch"), stem, head)
@@ -85,8 +89,10 @@ def _dataset(keys: Keys) -> tuple[DatasetSpec, Augmentation]:
     size = _whole(keys, "image_size", _SIDES.get(name, 224))
     if name == "imagenet":
         keys.warn("dataset", "imagenet is read from a folder of class sub-folders (the original read TFRecords)")
-        spec = DatasetSpec(name=f"folder:{data_dir or '.'}", image_size=size)
+        spec = built(keys.path, DatasetSpec, name=f"folder:{data_dir or '.'}", image_size=size)
         return spec, Augmentation(pad_crop=size // 8, flip=True)
+    if not name:
+        raise SpecError(f"{keys.at('dataset')}: wanted the name of a dataset, got ''")
     side = _SIDES.get(name)
     if side is None:
         return DatasetSpec(name=name, data_dir=data_dir), Augmentation()
@@ -96,6 +102,8 @@ def _dataset(keys: Keys) -> tuple[DatasetSpec, Augmentation]:
 
 
 def _check_classes(dataset: DatasetSpec, classes: int | None, keys: Keys) -> None:
+    if classes == 1001:
+        keys.warn("classification_cell", "names 1001 classes, ImageNet's and one of background; the data's are taken")
     real = _CLASSES.get(dataset.plugin)
     if real is not None and classes != real:
         keys.warn("classification_cell", f"names {classes} classes; {dataset.name} has {real}, and so has the network")
@@ -105,7 +113,7 @@ def _space(keys: Keys, stages: int, stem: tuple[a.Step, ...], head: Head, skips:
     """What the envelope space is told, for either algorithm."""
     return {
         "width": stem_width(stem),
-        "layers": list(_per_stage(keys, "layers_per_stage", int, stages)),
+        "layers": list(_counts(keys, "layers_per_stage", stages)),
         "parameter_limits": list(_per_stage(keys, "parameter_limits", bool, stages, False)),
         "skips": skips,
         "stem": [step.to_data() for step in stem],
@@ -121,9 +129,12 @@ def _envelopenet(keys: Keys, stem: tuple[a.Step, ...], head: Head, mode: str, it
     if not net.has("envelopecell"):
         raise SpecError("envelopenet.envelopecell: missing; wanted a group of branches")
     space["operations"] = [operation for _, operation in read_branches(net, "envelopecell")]
-    most = _per_stage(net, "max_layers_per_stage", int, stages)
+    _check_width(space, net.at("envelopecell"))
+    most = _counts(net, "max_layers_per_stage", stages)
     construction = _per_stage(net, "construction", bool, stages, True)
     max_prune = net.take("max_filter_prune", int, 6)
+    if max_prune < 0:
+        raise SpecError(f"{net.at('max_filter_prune')}: wanted a whole number from 0 on, got {max_prune}")
     worst = net.take("worst_case", bool, False)
     space["max_layers"] = list(most)
     net.leftover()
@@ -145,8 +156,14 @@ def _random(keys: Keys, stem: tuple[a.Step, ...], head: Head, mode: str, iterati
     stages = _whole(net, "stages")
     space = _space(net, stages, stem, head, _skip(keys, net))
     space["max_layers"] = space["layers"]
-    space["operations"] = list(dict.fromkeys(list_of(net.take("blocks", list), str, net.at("blocks"))))
-    space["blocks"] = list(_per_stage(net, "num_blocks_per_stage", int, stages))
+    if not net.has("blocks"):
+        raise SpecError("random.blocks: missing; wanted a list of operations")
+    space["operations"] = list(dict.fromkeys(operation for _, operation in read_branches(net, "blocks")))
+    _check_width(space, net.at("blocks"))
+    space["blocks"] = list(_counts(net, "num_blocks_per_stage", stages))
+    for blocks, layers in zip(space["blocks"], space["layers"], strict=True):
+        if blocks < layers:
+            raise SpecError(f"{net.at('num_blocks_per_stage')}: {blocks} blocks cannot fill {layers} layers")
     net.leftover()
     _unread(keys, ("arch", "envelopenet"))
     found: dict[str, Any] = {"searcher": "random", "space_settings": space, "trials": iterations}
@@ -170,6 +187,22 @@ def _per_stage(keys: Keys, key: str, kind: type[Any], stages: int, default: Any 
     if len(values) > stages:
         keys.warn(key, f"has {len(values)} values for {stages} stages: the last {len(values) - stages} have no effect")
     return values[:stages]
+
+
+def _counts(keys: Keys, key: str, stages: int) -> tuple[int, ...]:
+    """A list of layers or blocks, one number a stage."""
+    values = _per_stage(keys, key, int, stages)
+    for value in values:
+        if not 1 <= value <= MOST:
+            raise SpecError(f"{keys.at(key)}: wanted whole numbers from 1 to {MOST}, got {value}")
+    return values
+
+
+def _check_width(space: dict[str, Any], path: str) -> None:
+    if space["width"] < len(space["operations"]):
+        raise SpecError(
+            f"{path}: {len(space['operations'])} branches cannot share the {space['width']} channels of init_cell"
+        )
 
 
 def _whole(keys: Keys, key: str, default: int | None = None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amla.errors import SpecError
-from amla.spec.amla0.keys import Keys
+from amla.spec.amla0.keys import Keys, built
 from amla.spec.training import (
     SGD,
     Augmentation,
@@ -24,7 +24,9 @@ def read_training(keys: Keys, batch_size: int, augmentation: Augmentation) -> Tr
     smoothing = keys.group("label_smoothing").take("value", float) if keys.has("label_smoothing") else 0.0
     if not 0.0 <= smoothing < 1.0:
         raise SpecError(f"{keys.at('label_smoothing.value')}: wanted a number in [0, 1), got {smoothing:g}")
-    training = Training(
+    training = built(
+        keys.path,
+        Training,
         batch_size=batch_size,
         optimizer=_optimizer(keys.group("optimizer"), weight_decay),
         schedule=_schedule(keys.group("lr")),

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from amla.datasets.base import Dataset, Images
+from amla.errors import DataError
 from amla.spec.data import DatasetInfo, Split
 from amla.spec.training import Augmentation, steps_per_epoch
 from amla.trainers.torch.module import blank_squares
@@ -79,14 +80,20 @@ class Batches:
         self.whole = None if data.streamed else _on_device(data, "train", device)
 
     def __call__(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches (images, labels) from the step ``first`` on, without end."""
+        """Batches (images, labels) from the step ``first`` on, without end. Errors: ``DataError``."""
         step = first
         while True:
             epoch, place = divmod(step, self.per_epoch)
+            before = step
             for images, labels in self._epoch(epoch, place):
                 generator = torch.Generator().manual_seed(_mixed(self.seed, epoch, step))
                 yield augment(self.normalise(images), self.how, generator), labels
                 step += 1
+            if step == before:
+                raise DataError(
+                    f"{self.data.info.name}: its training split ends after {place} batches of {self.size} images, but it "
+                    f"should have {self.count} images"
+                )
 
     def first_images(self, count: int) -> Tensor:
         """The first images of the split, normalised, not augmented."""

@@ -3,6 +3,16 @@
 An instrument listens at the nodes that a block names (``Graph.blocks``), on a sample of the steps: every ``EVERY``-th and
 nothing in between, which bounds its cost; which steps those are depends on their number alone. Sums are over samples, in
 64 bits, one for each position and channel; they do not grow with the training.
+
+With x the feature map of a block (n samples, c channels, h x w positions) and L the loss:
+
+- ``mean``, ``variance``, ``mean_square``: E[x], E[x^2] - E[x]^2 and E[x^2] over samples, for each position and channel, then
+  averaged over those (arXiv 1803.06744 section 3);
+- ``taylor``: |mean over positions of x * dL/dx|, averaged over channels and samples (arXiv 1611.06440 equation 8), with L
+  the sample's own loss, whatever the size of the batch;
+- ``covariance_entropy``: see ``entropy``;
+- ``scalar``, ``norm`` of a skip: its learned number as it is now; the L2 norm of the scaled map, averaged over samples;
+- ``seconds``: the shortest forward pass through the block, of a few: what disturbs it only ever adds.
 """
 
 from __future__ import annotations
@@ -18,8 +28,10 @@ from amla.spec.graph import Block, Graph
 from amla.spec.trial import INSTRUMENTS, Statistics
 from amla.trainers.torch.module import GraphModule, Tap
 
-#: One step in so many is listened to.
-EVERY = 4
+#: One step in so many is listened to (all instruments together then cost 5 % of a step: benchmarks/instruments.py).
+EVERY = 8
+#: And timed: a clock at every node costs more, and needs fewer looks. The first step of all is slow, so another follows.
+TIMED = 8 * EVERY
 
 _SUFFIX = "_before_norm"
 
@@ -35,9 +47,11 @@ class Instruments:
         self.of_node = {node.name: _block_of(node.name, self.branches) for node in graph.nodes}
         self.sums: dict[str, Tensor] = {}
         self.clock = 0.0
+        self.times: dict[str, float] = {}  # seconds in each block, in the step that is timed now
 
     def listen(self, module: GraphModule, step: int) -> None:
         """Hang on to the module for this step, or let it go."""
+        self._keep_times()
         if not self.names or step % EVERY:
             module.taps = {}
             return
@@ -45,11 +59,14 @@ class Instruments:
         for name in self.names:
             for node, tap in self._taps(name):
                 taps.setdefault(node, []).append(tap)
+        if "block_time" in self.names and step % TIMED in (0, EVERY):  # the clock stands still while others listen
+            taps = {node: [self._stop, *taps.get(node, ()), self._start] for node in self.of_node}
         module.taps = {node: _chained(listeners) for node, listeners in taps.items()}
         self.clock = time.perf_counter()
 
     def read(self, module: GraphModule) -> Statistics:
         """The statistics of every block so far, by the names in ``spec.trial.INSTRUMENTS``."""
+        self._keep_times()
         found: Statistics = {}
         for name in self.names:
             for block in self.skips if name == "skip" else self.branches:
@@ -60,6 +77,7 @@ class Instruments:
 
     def state(self) -> dict[str, Tensor]:
         """All sums, for a checkpoint."""
+        self._keep_times()
         return dict(self.sums)
 
     def load(self, sums: Mapping[str, Tensor]) -> None:
@@ -69,7 +87,7 @@ class Instruments:
     # ------------------------------------------------------------------------------------------------------------- listening
     def _taps(self, name: str) -> list[tuple[str, Tap]]:
         if name == "block_time":
-            return [(node, self._time) for node in self.of_node]
+            return []
         if name == "skip":
             return [(block.output, self._norms(block)) for block in self.skips]
         base = name.removesuffix(_SUFFIX)
@@ -111,7 +129,9 @@ class Instruments:
 
     def _taylor(self, key: str) -> Tap:
         def tap(_: str, x: Tensor) -> Tensor:
-            if not x.requires_grad:
+            if not x.requires_grad:  # zeros: nothing depends on them
+                self._count(key, x.shape[0])
+                self._add(f"{key}:sum", torch.zeros((), device=self.device))
                 return x
 
             def arrived(gradient: Tensor) -> None:
@@ -136,20 +156,28 @@ class Instruments:
 
         return tap
 
-    def _time(self, node: str, x: Tensor) -> Tensor:
-        if x.is_cuda:
-            torch.cuda.synchronize(x.device)
-        now = time.perf_counter()
+    def _stop(self, node: str, x: Tensor) -> Tensor:
         block = self.of_node[node]
         if block is not None:
-            self._add(f"{block}:block_time:sum", torch.tensor(now - self.clock))
-            if node == self._output(block):
-                self._count(f"{block}:block_time", 1)
-        self.clock = now
+            self.times[block] = self.times.get(block, 0.0) + self._now(x) - self.clock
         return x
 
-    def _output(self, block: str) -> str:
-        return next(b.output for b in self.branches if b.name == block)
+    def _start(self, _: str, x: Tensor) -> Tensor:
+        self.clock = self._now(x)
+        return x
+
+    def _now(self, x: Tensor) -> float:
+        if x.is_cuda:
+            torch.cuda.synchronize(x.device)
+        return time.perf_counter()
+
+    def _keep_times(self) -> None:
+        for block, seconds in self.times.items():
+            key = f"{block}:block_time"
+            now = torch.tensor(seconds, dtype=torch.float64, device=self.device)
+            self.sums[f"{key}:least"] = torch.minimum(self.sums.get(f"{key}:least", now), now)
+            self.sums[f"{key}:count"] = torch.ones_like(now)
+        self.times = {}
 
     # --------------------------------------------------------------------------------------------------------------- reading
     def _read(self, name: str, block: Block, module: GraphModule) -> dict[str, float]:
@@ -166,14 +194,14 @@ class Instruments:
         if base == "covariance_entropy":
             mean = self.sums[f"{key}:sum"] / count
             covariance = self.sums[f"{key}:product"] / count - torch.outer(mean, mean)
-            return {f"{base}{suffix}": _entropy(covariance)}
+            return {f"{base}{suffix}": entropy(covariance)}
         if name == "taylor":
             return {"taylor": float(self.sums[f"{key}:sum"] / count)}
         if name == "skip":
             scale = module.get_submodule(block.output)
             assert isinstance(scale.weight, Tensor)
             return {"scalar": float(scale.weight.detach()), "norm": float(self.sums[f"{key}:norm"] / count)}
-        return {"seconds": float(self.sums[f"{key}:sum"] / count)}
+        return {"seconds": float(self.sums[f"{key}:least"])}
 
 
 def provided() -> frozenset[str]:
@@ -181,12 +209,14 @@ def provided() -> frozenset[str]:
     return frozenset(INSTRUMENTS)
 
 
-def _entropy(covariance: Tensor) -> float:
+def entropy(covariance: Tensor) -> float:
     """Entropy of the normalised eigenvalues, divided by its largest value log(channels), in [0, 1]; 0 for one channel.
 
     The expressivity of AZ-NAS (arXiv 2403.19232 section 3.2), divided so that branches of other widths can be compared.
     """
     channels = covariance.shape[0]
+    if not torch.isfinite(covariance).all():
+        return math.nan
     if channels < 2:
         return 0.0
     eigenvalues = torch.linalg.eigvalsh(covariance.cpu()).clamp_min(0.0)
@@ -194,7 +224,7 @@ def _entropy(covariance: Tensor) -> float:
     if total <= 0.0:
         return 0.0
     share = eigenvalues / total
-    return float(-(share * torch.log(share.clamp_min(1e-30))).sum() / math.log(channels))
+    return max(0.0, float(-(share * torch.log(share.clamp_min(1e-30))).sum() / math.log(channels)))
 
 
 def _chained(taps: list[Tap]) -> Tap:

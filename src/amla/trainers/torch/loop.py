@@ -40,8 +40,7 @@ class Loop:
         self.bfloat16 = dtype == "bfloat16"
         self.device = batches.device
         self.steps = job.spec.budget.in_steps(batches.count, self.training.batch_size)
-        horizon = job.spec.horizon.in_steps(batches.count, self.training.batch_size) if job.spec.horizon else None
-        self.horizon = horizon or state.counters.position - state.counters.step + (self.steps or 0)
+        self.horizon, self.horizon_seconds = self._horizon()
         self.parameters = list(state.module.parameters())
         self.marks = self._marks()
         self.began = time.perf_counter() - state.counters.seconds
@@ -89,12 +88,25 @@ class Loop:
             state.average.update(state.module)
         return loss.detach()
 
+    def _horizon(self) -> tuple[float, float | None]:
+        """The length of the schedule, in steps; where it is given in seconds, those (the first number means nothing then).
+
+        Without a horizon of its own, the schedule ends where this trial does.
+        """
+        counters, own = self.state.counters, self.job.spec.horizon
+        length = own or self.job.spec.budget
+        steps = length.in_steps(self.batches.count, self.training.batch_size)
+        if steps is None:
+            return 0.0, (length.seconds or 0.0) + (0.0 if own else counters.seconds_before)
+        return steps + (0 if own else counters.position - counters.step), None
+
     def _rate(self) -> float:
-        counters, per_epoch = self.state.counters, self.batches.per_epoch
-        seconds = self.job.spec.budget.seconds
-        if seconds is not None:
-            return learning_rate(self.training, min(counters.seconds, seconds), seconds, per_epoch)
-        return learning_rate(self.training, counters.position, self.horizon, per_epoch)
+        counters, total = self.state.counters, self.horizon
+        if self.horizon_seconds is not None:
+            share = min(1.0, (counters.seconds_before + counters.seconds) / self.horizon_seconds)
+            # as many steps as there would be at the speed so far
+            total = counters.position / share if share > 0.0 else math.inf
+        return learning_rate(self.training, counters.position, total, self.batches.per_epoch)
 
     def _over(self) -> bool:
         counters = self.state.counters
@@ -109,21 +121,25 @@ class Loop:
         self.state.losses.append(loss)
         if step % CHECK == 0:
             self._must_be_finite(loss)
-        if self.steps is None:
-            if len(self.state.losses) >= self.batches.per_epoch:
-                self._point(None)
-            return
-        if step in self.marks:
+        if self.steps is None and len(self.state.losses) >= self.batches.per_epoch:
+            self._point(None)
+        elif step in self.marks:
             self._point(self._evaluate() if self.marks[step] else None)
-        for share in self.job.spec.snapshots:
-            if step == max(1, round(share * self.steps)):
-                statistics = self.state.instruments.read(self.state.module)
-                self.state.counters.snapshots.append(Snapshot(step=step, statistics=statistics))
+        snapshots, wanted = self.state.counters.snapshots, sorted(self.job.spec.snapshots)
+        while len(snapshots) < len(wanted) and self._reached(wanted[len(snapshots)]):
+            snapshots.append(Snapshot(step=step, statistics=self.state.instruments.read(self.state.module)))
         settle = self.job.spec.settle
         if settle and step % settle.every == 0:
             read = self.state.instruments.read(self.state.module)
             ranking = {block: values[settle.statistic] for block, values in read.items() if settle.statistic in values}
             self.state.counters.looks.append(ranking)
+
+    def _reached(self, share: float) -> bool:
+        """Whether this share of the budget is used."""
+        counters = self.state.counters
+        if self.steps is not None:
+            return counters.step >= max(1, round(share * self.steps))
+        return counters.seconds >= share * (self.job.spec.budget.seconds or 0.0)
 
     def _settled(self) -> bool:
         """Whether the last looks at the ranking agree (off unless the trial has ``settle``)."""

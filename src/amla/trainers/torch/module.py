@@ -6,6 +6,8 @@ shapes of ``spec.graph.weights``. The forward pass walks the nodes in order and 
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -21,6 +23,7 @@ from amla.spec.graph import (
     Node,
     NormNode,
     PoolNode,
+    Shape,
     padding,
 )
 
@@ -39,40 +42,53 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Conv(nn.Module):
-    """A convolution padded as ``spec.graph.padding`` says.
+    """A convolution padded as ``spec.graph.padding`` says. ``into`` is the shape of its input.
 
     In bfloat16 on a CPU, torch 2.13 leaves uninitialised memory in the weight gradient where a kernel reaches past a
-    small input. Taps that can never meet the input (beyond the middle 2 * side - 1) contribute nothing, so there they are
-    cropped away before the convolution; their gradient is zero, as it should be.
+    small input. Taps that can never meet the input (all but the middle 2 * side - 1 of an axis) contribute nothing, so
+    under autocast they are cut away before the convolution; their gradient is zero, as it should be. The parameter keeps
+    its whole shape.
     """
 
-    def __init__(self, node: ConvNode, into: int, side: int) -> None:
+    def __init__(self, node: ConvNode, into: Shape) -> None:
         super().__init__()
         self.stride, self.dilation, self.groups = node.stride, node.dilation, node.groups
-        before, after = padding(node.kernel, node.dilation)
-        self.before, self.after = before, after
-        self.weight = nn.Parameter(torch.empty(node.shape[0], into // node.groups, node.kernel, node.kernel))
+        self.weight = nn.Parameter(torch.empty(node.shape[0], into[0] // node.groups, node.kernel, node.kernel))
         self.bias = nn.Parameter(torch.empty(node.shape[0])) if node.bias else None
-        useful = (2 * side - 2) // node.dilation + 1
-        useful -= 1 - useful % 2
-        spare = (node.kernel - useful) // 2
-        self.crop = spare if spare > 0 and node.kernel % 2 == 1 else 0
+        self.pads = padding(node.kernel, node.dilation)
+        self.taps = tuple(useful_taps(node.kernel, node.dilation, side) for side in into[1:])
+        self.crops = self.taps != ((0, node.kernel),) * 2
 
     def reset(self) -> None:
-        """He initialisation over the outputs (arXiv 1502.01852), zero bias."""
+        """He initialisation (arXiv 1502.01852 equation 10), zero bias."""
         nn.init.kaiming_normal_(self.weight, mode="fan_in", nonlinearity="relu")
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         weight: Tensor = self.weight
-        before, after = self.before, self.after
-        if self.crop and torch.is_autocast_enabled(x.device.type):
-            weight = weight[:, :, self.crop : -self.crop, self.crop : -self.crop]
-            before = after = before - self.crop * self.dilation
-        if before != after:
-            x, before = F.pad(x, (before, after, before, after)), 0
-        return F.conv2d(x, weight, self.bias, self.stride, before, self.dilation, self.groups)
+        (top, bottom), (left, right) = self.pads, self.pads
+        if self.crops and torch.is_autocast_enabled(x.device.type):
+            rows, columns = self.taps
+            top, bottom = self._pads_of(rows)
+            left, right = self._pads_of(columns)
+            weight = weight[:, :, slice(*rows), slice(*columns)]
+        if (top, left) != (bottom, right):
+            x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
+        return F.conv2d(x, weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
+
+    def _pads_of(self, taps: tuple[int, int]) -> tuple[int, int]:
+        """What is left of the padding of an axis where only these taps are used."""
+        before, after = self.pads
+        return before - taps[0] * self.dilation, after - (self.weight.shape[2] - taps[1]) * self.dilation
+
+
+def useful_taps(kernel: int, dilation: int, side: int) -> tuple[int, int]:
+    """The taps (first, one past the last) of an axis that meet a real pixel anywhere on a ``side`` of so many; all where
+    none does."""
+    before, _ = padding(kernel, dilation)
+    useful = [tap for tap in range(kernel) if abs(tap * dilation - before) < side]
+    return (useful[0], useful[-1] + 1) if useful else (0, kernel)
 
 
 class Norm(nn.Module):
@@ -121,9 +137,22 @@ class Scale(nn.Module):
         return x * self.weight.to(x.dtype)
 
 
-class Dense(nn.Linear):
+class Dense(nn.Module):
+    """A fully connected layer. Making one draws nothing at random, as torch's own does."""
+
+    def __init__(self, into: int, out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out, into))
+        self.bias = nn.Parameter(torch.empty(out))
+
     def reset(self) -> None:
-        self.reset_parameters()
+        """Both uniform within +-1 / sqrt(inputs), as torch's own."""
+        limit = 1.0 / math.sqrt(self.weight.shape[1])
+        nn.init.uniform_(self.weight, -limit, limit)
+        nn.init.uniform_(self.bias, -limit, limit)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
 
 
 class GraphModule(nn.Module):
@@ -188,8 +217,7 @@ def _steps(graph: Graph, training: bool) -> list[tuple[Node, list[str]]]:
 def _module(node: Node, shapes: dict[str, tuple[int, ...]]) -> nn.Module | None:
     match node.op:
         case "conv":
-            into = shapes[node.inputs[0]]
-            return Conv(node, into[0], max(into[1:]))
+            return Conv(node, shapes[node.inputs[0]])
         case "norm":
             return Norm(node)
         case "scale":
@@ -203,8 +231,10 @@ def _module(node: Node, shapes: dict[str, tuple[int, ...]]) -> nn.Module | None:
 def _compute(node: Node, inputs: list[Tensor], training: bool) -> Tensor:  # one return an operation
     x = inputs[0]
     match node.op:
-        case "input" | "identity":
+        case "input":
             return x
+        case "identity":
+            return x.view_as(x)  # a tensor of its own, so that an instrument sees the gradient of this way only
         case "activation":
             return activate(node, x)
         case "pool":
@@ -212,7 +242,7 @@ def _compute(node: Node, inputs: list[Tensor], training: bool) -> Tensor:  # one
         case "zero":
             return x.new_zeros((x.shape[0], *node.shape))
         case "add":
-            return torch.stack(inputs).sum(0) if len(inputs) > 2 else x + inputs[1] if len(inputs) == 2 else x
+            return functools.reduce(torch.add, inputs)
         case "concat":
             return torch.cat(inputs, 1) if len(inputs) > 1 else x
         case "lrn":
@@ -251,8 +281,8 @@ def pool(node: PoolNode, x: Tensor) -> Tensor:
 
 
 def local_response_norm(node: LRNNode, x: Tensor) -> Tensor:
-    """torch divides alpha by the size of the window; ours is not divided."""
-    return F.local_response_norm(x, node.size, node.alpha * node.size, node.beta, node.bias)
+    """torch divides alpha by the size of the window; ours is not divided. Computed in float32: it is a power of a sum."""
+    return F.local_response_norm(x.float(), node.size, node.alpha * node.size, node.beta, node.bias).to(x.dtype)
 
 
 def cutout(node: CutoutNode, x: Tensor) -> Tensor:

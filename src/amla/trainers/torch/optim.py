@@ -14,21 +14,31 @@ from torch import Tensor, nn
 from amla.spec.training import SGD, AdamW, Clip, RMSprop
 
 AnyOptimizer = SGD | AdamW | RMSprop
+#: The one slot that is a count of steps and not shaped like its weight.
+STEP = "step"
 
 
 def make_optimizer(how: AnyOptimizer, module: nn.Module) -> torch.optim.Optimizer:
-    """torch's own optimizer, with decayed and undecayed weights in two groups. The rate is set at every step."""
+    """torch's own optimizer, with decayed and undecayed weights in two groups. The rate is set at every step.
+
+    On a CPU its fused or grouped kernels: a network of many small branches has hundreds of weights, and going through
+    them one by one takes several times as long.
+    """
     decayed = [p for p in module.parameters() if p.ndim > 1]
     others = [p for p in module.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": how.weight_decay}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
+    fused = True if all(p.device.type == "cpu" for p in module.parameters()) else None
     match how:
         case SGD():
-            return torch.optim.SGD(groups, lr=0.1, momentum=how.momentum, nesterov=how.nesterov and how.momentum > 0)
+            nesterov = how.nesterov and how.momentum > 0
+            return torch.optim.SGD(groups, lr=0.1, momentum=how.momentum, nesterov=nesterov, fused=fused)
         case AdamW():
-            return torch.optim.AdamW(groups, lr=0.1, betas=(how.beta1, how.beta2), eps=how.epsilon)
+            return torch.optim.AdamW(groups, lr=0.1, betas=(how.beta1, how.beta2), eps=how.epsilon, fused=fused)
         case RMSprop():
-            return torch.optim.RMSprop(groups, lr=0.1, alpha=how.decay, momentum=how.momentum, eps=how.epsilon)
+            return torch.optim.RMSprop(
+                groups, lr=0.1, alpha=how.decay, momentum=how.momentum, eps=how.epsilon, foreach=True
+            )
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -54,15 +64,38 @@ def slots(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tens
     return found
 
 
+@torch.no_grad()
 def load_slots(optimizer: torch.optim.Optimizer, module: nn.Module, remembered: Mapping[str, Tensor]) -> None:
-    """Put back what ``slots`` gave."""
-    parameters = dict(module.named_parameters())
+    """Put back what ``slots`` gave. A weight of which nothing is remembered begins anew, and so does one of which another
+    kind of optimizer remembers something."""
+    of_weight: dict[str, dict[str, Tensor]] = {}
     for key, value in remembered.items():
         name, slot = key.rsplit(":", 1)
-        parameter = parameters.get(name)
-        if parameter is not None:
-            state = optimizer.state.setdefault(parameter, {})
-            state[slot] = value.clone() if slot == "step" else value.clone().to(parameter.device)
+        of_weight.setdefault(name, {})[slot] = value
+    expected = _slot_names(optimizer)
+    for name, parameter in module.named_parameters():
+        found = of_weight.get(name, {})
+        if set(found) == expected:
+            # in the weight's own memory layout: the fused kernels go by memory, not by index
+            optimizer.state[parameter] = {
+                slot: value.reshape(()).clone() if slot == STEP else torch.empty_like(parameter).copy_(value)
+                for slot, value in found.items()
+            }
+        elif of_weight and expected == {"momentum_buffer"}:
+            # the fused kernel takes buffers of all weights or of none; zeros are what it would begin with
+            optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+
+
+def _slot_names(optimizer: torch.optim.Optimizer) -> set[str]:
+    """What an optimizer remembers of each weight."""
+    momentum = {"momentum_buffer"} if optimizer.defaults.get("momentum") else set()
+    match optimizer:
+        case torch.optim.SGD():
+            return momentum
+        case torch.optim.RMSprop():
+            return {"step", "square_avg"} | momentum
+        case _:
+            return {"step", "exp_avg", "exp_avg_sq"}
 
 
 class Average:

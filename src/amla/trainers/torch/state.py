@@ -43,6 +43,7 @@ class Counters:
     position: int = 0  # of the whole chain, this trial's steps among them
     seconds: float = 0.0
     evaluate_seconds: float = 0.0
+    seconds_before: float = 0.0  # of training in the chain, before this trial
     curve: list[Point] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     looks: list[dict[str, float]] = field(default_factory=list)  # the ranking at each look, for ``Settle``
@@ -160,6 +161,7 @@ def _inherit(state: State, job: Job, batches: Batches) -> None:
         calibrate(plan, state.module, batches.first_images(CALIBRATION))
     if job.spec.inherit == "state":
         state.counters.position = counters.position
+        state.counters.seconds_before = counters.seconds_before + counters.seconds
         load_slots(state.optimizer, state.module, operate_slots(plan, _part(tensors, "optimizer/"), fresh))
     if state.average:
         current = {name: value.cpu() for name, value in state.module.state_dict().items()}
@@ -175,5 +177,6 @@ def _copied(plan: Any, name: str) -> bool:
 
 def _load_average(state: State, values: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     assert state.average is not None
-    state.average.values = {name: values[name].to(old.device) for name, old in state.average.values.items()}
+    for name, old in state.average.values.items():
+        old.copy_(values[name])
     state.average.steps = int(tensors.get("average_steps", torch.tensor(0)))

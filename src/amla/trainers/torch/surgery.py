@@ -9,6 +9,7 @@ from torch import Tensor
 
 from amla.spec.surgery import Plan, TensorPlan
 from amla.trainers.torch.module import GraphModule, Norm, capture
+from amla.trainers.torch.optim import STEP
 
 
 def operate(plan: Plan, parent: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -33,13 +34,12 @@ def operate_slots(plan: Plan, slots: Mapping[str, Tensor], fresh: Mapping[str, T
         by_weight.setdefault(key.rsplit(":", 1)[0], []).append(key)
     for step in plan.tensors:
         for key in by_weight.get(step.name, ()):
-            value = slots[key]
             if step.how != "copy":
                 continue
-            if value.ndim == 0:  # a count of steps
-                child[key] = value.clone()
+            if key.endswith(f":{STEP}"):
+                child[key] = slots[key].clone()
             else:
-                child[key] = _copied(step, value, torch.zeros_like(fresh[step.name]))
+                child[key] = _copied(step, slots[key], torch.zeros_like(fresh[step.name]))
     return child
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -29,12 +30,14 @@ from amla.trainers.torch.evaluation import evaluated, measured_on
 from amla.trainers.torch.instruments import provided
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.module import GraphModule
-from amla.trainers.torch.optim import clip, make_optimizer
+from amla.trainers.torch.optim import clip, make_optimizer, set_rate
 from amla.trainers.torch.state import State, begin, save
 
 MODEL = "model.safetensors"
-#: bfloat16 is taken where a step is at least so many times as fast.
+#: bfloat16, or fewer threads, are taken where a step is at least so many times as fast.
 WORTH = 1.1
+#: Seconds that the measurement of one way to train takes, about (at least two steps).
+MEASURED = 0.3
 PROCEDURES = frozenset({"train", "evaluate"})
 
 
@@ -93,24 +96,26 @@ class TorchTrainer(Trainer):
 
     def measure(self, graph: Graph, training: Training, measured: Mapping[str, JsonValue]) -> dict[str, Any]:
         device = default_device()
-        module = GraphModule(graph).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = GraphModule(graph)
         module.reset(0)
+        module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        most = int(str(measured.get("threads") or torch.get_num_threads()))
         wanted = training.precision if training.precision != "auto" else measured.get("dtype")
-        candidates = [str(wanted)] if wanted else ["float32", "bfloat16"]
-        seconds = {name: step_seconds(module, training, name, device) for name in candidates}
-        best = min(seconds, key=lambda name: seconds[name] * (WORTH if name == "bfloat16" else 1.0))
-        images = torch.zeros((64, *graph.input_shape), device=device)
-        module.eval()
-        with torch.no_grad():
-            module(images)
-            began = time.perf_counter()
-            module(images)
-            each = (time.perf_counter() - began) / len(images)
+        tried: dict[tuple[str, int], float] = {}
+        for dtype in [str(wanted)] if wanted else ["float32", "bfloat16"]:
+            tried[dtype, most] = step_seconds(module, training, dtype, device, most)
+        best = min(tried, key=lambda key: tried[key] * (WORTH if key[0] == "bfloat16" else 1.0))
+        settled = device.type != "cpu" or bool(measured.get("threads"))
+        fewer = [] if settled else sorted({1, most // 2} - {0, most})
+        for threads in fewer:
+            tried[best[0], threads] = step_seconds(module, training, best[0], device, threads)
+        # where it makes no odds: many threads on a network that is small now serve it when it has grown
+        best = min((best, *((best[0], n) for n in fewer)), key=lambda key: tried[key] * (1.0 if key == best else WORTH))
         return {
-            "dtype": best,
-            "threads": measured.get("threads") or torch.get_num_threads(),
-            "step_seconds": seconds[best],
-            "evaluate_seconds": each,
+            "dtype": best[0],
+            "threads": best[1],
+            "step_seconds": tried[best],
+            "evaluate_seconds": image_seconds(module, device, best[1]),
             "device": device_name(device),
         }
 
@@ -121,6 +126,8 @@ class TorchTrainer(Trainer):
         began = time.perf_counter()
         accuracy, loss = measured_on(module, data, "valid", device)
         evaluate_seconds = counters.evaluate_seconds + time.perf_counter() - began
+        if not math.isfinite(loss):
+            raise TrialFailure("nan", f"the loss on the validation split is {loss} after step {counters.step}")
         names = {weight.name for weight in weights(graph.inference())}
         kept = {k: v.detach().cpu().float().numpy() for k, v in module.state_dict().items() if k in names}
         artifacts.write(job.folder, MODEL, artifacts.pack(kept))
@@ -166,28 +173,49 @@ def device_name(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
-def step_seconds(module: GraphModule, training: Training, dtype: str, device: torch.device) -> float:
-    """Seconds of one training step on made-up images: the median of a few."""
+def step_seconds(module: GraphModule, training: Training, dtype: str, device: torch.device, threads: int) -> float:
+    """Seconds of one training step on made-up images: the median of a few, the first left out. Takes at least two."""
     module.train()
     optimizer = make_optimizer(training.optimizer, module)
+    set_rate(optimizer, 0.0)
     parameters: list[nn.Parameter] = list(module.parameters())
-    x = torch.randn((training.batch_size, *module.graph.input_shape), device=device)
+    made_up = torch.Generator().manual_seed(0)
+    x = torch.randn((training.batch_size, *module.graph.input_shape), generator=made_up).to(device)
     x = x.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(training.batch_size, device=device) % module.graph.num_classes
     times: list[float] = []
-    while len(times) < 3 or (len(times) < 12 and sum(times) < 0.4):
-        began = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-            loss = F.cross_entropy(module(x)[0].float(), labels)
-        loss.backward()
-        if training.clip:
-            clip(parameters, training.clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - began)
+    with _threads(threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        while len(times) < 2 or (len(times) < 12 and sum(times) < MEASURED):
+            began = time.perf_counter()
+            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+                loss = F.cross_entropy(module(x)[0].float(), labels)
+            loss.backward()
+            if training.clip:
+                clip(parameters, training.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            _wait_for(device)
+            times.append(time.perf_counter() - began)
     return statistics.median(times[1:])
+
+
+@torch.no_grad()
+def image_seconds(module: GraphModule, device: torch.device, threads: int) -> float:
+    """Seconds that one image takes, in a batch."""
+    images = torch.zeros((64, *module.graph.input_shape), device=device).contiguous(memory_format=torch.channels_last)
+    module.eval()
+    with _threads(threads):
+        module(images)
+        _wait_for(device)
+        began = time.perf_counter()
+        module(images)
+        _wait_for(device)
+        return (time.perf_counter() - began) / len(images)
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _loaded(graph: Graph, arrays: Mapping[str, Any], device: torch.device) -> GraphModule:
@@ -201,15 +229,21 @@ def _loaded(graph: Graph, arrays: Mapping[str, Any], device: torch.device) -> Gr
 def _one_training(job: Job) -> Iterator[torch.device]:
     """The device and the number of threads of a job; the global generator and the threads are put back behind it."""
     device = torch.device(job.resources.gpu) if job.resources.gpu else default_device()
-    threads = torch.get_num_threads()
     wanted = job.resources.threads or int(str(job.measured.get("threads") or 0))
-    if wanted:
-        torch.set_num_threads(wanted)
+    with _threads(wanted), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield device
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads (0: as they are), put back behind it."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield device
+        yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ def upgrade() -> None:
         sa.Column("finished", sa.Integer, nullable=False),
         sa.Column("document", sa.Text, nullable=False),
     )
-    op.create_index("ix_experiment_name", "experiment", ["name"])
+    op.create_index("ix_experiment_name", "experiment", ["name"], unique=True)
     op.create_table(
         "trial",
         sa.Column("experiment", sa.String(200), sa.ForeignKey("experiment.id", ondelete="CASCADE"), primary_key=True),
