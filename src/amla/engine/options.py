@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from amla.errors import ConfigError, SpecError
 from amla.spec.experiment import ExperimentSpec
 
@@ -84,15 +82,3 @@ def spec_of(options: Mapping[str, Any]) -> ExperimentSpec:
         return ExperimentSpec.parse(document)
     except SpecError as error:
         raise ConfigError(str(error).removeprefix("ExperimentSpec: ")) from None
-
-
-def read_yaml(text: str, name: str = "experiment file") -> tuple[ExperimentSpec, dict[str, str]]:
-    """An experiment file: the spec, and where it is to run (``store``, ``out``). Errors: ``ConfigError``."""
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(document, dict):
-        raise ConfigError(f"{name}: an experiment file is a mapping of options, such as `dataset: digits`")
-    places = {key: str(document.pop(key)) for key in PLACES if key in document}
-    return spec_of({str(key): value for key, value in document.items()}), places
