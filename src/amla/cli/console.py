@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ def watching(quiet: bool, store: str | None) -> Iterator[Watch]:
     The first Ctrl-C lets the trial write a checkpoint; the second one leaves at once, which loses nothing that was
     checkpointed before.
     """
+    if quiet:  # libraries that download or convert data show bars of their own
+        os.environ |= {"TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
     stopping = _Stopping(store)
     screen = _Screen(quiet)
 
@@ -160,7 +163,7 @@ class _Screen:
 
 
 def _line(trial: Trial) -> str:
-    what = {"search": "search", "final": "final ", "test": "test  "}[trial.spec.purpose]
+    what = f"{trial.spec.purpose:<9}"
     head = f"  trial {trial.number:>3}  {what}"
     result = trial.result
     if result is None or result.failure:

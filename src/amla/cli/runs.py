@@ -37,7 +37,7 @@ TrainerOption = Annotated[str | None, typer.Option(help="The ML library: torch."
 EpochsOption = Annotated[float | None, typer.Option(help="Epochs of the final training.", show_default=False)]
 StepsOption = Annotated[int | None, typer.Option(help="Steps of the final training.", show_default=False)]
 BatchOption = Annotated[int | None, typer.Option(help="Images a step.", show_default=False)]
-LimitOption = Annotated[int | None, typer.Option(help="At most so many training images.", show_default=False)]
+LimitOption = Annotated[int | None, typer.Option(help="At most so many images of each split.", show_default=False)]
 SizeOption = Annotated[int | None, typer.Option(help="Side in pixels to bring images to.", show_default=False)]
 PrecisionOption = Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.", show_default=False)]
 NameOption = Annotated[str | None, typer.Option(help="A name for the experiment.", show_default=False)]

@@ -198,16 +198,19 @@ def _share_out(source: Source, spec: DatasetSpec) -> dict[Split, tuple[Part, Row
                 f"{spec.name}: {len(train.labels)} training images of {len(source.classes)} classes are too few to "
                 f"split off a {split} set: add images, or give a {split} split"
             )
-    rows = shares["train"]
-    if spec.limit is not None:
-        if spec.limit < len(source.classes):
-            raise DataError(f"{spec.name}: limit {spec.limit} is less than one image for each of its classes: raise it")
-        rows = rows[subset(train.labels[rows], spec.limit, spec.seed)]
-    out: dict[Split, tuple[Part, Rows]] = {"train": (train, rows)}
+    out: dict[Split, tuple[Part, Rows]] = {"train": (train, shares["train"])}
     for split in absent:
         own = parts.get(split)
         out[split] = (train, shares[split]) if own is None else (own, np.arange(len(own.labels)))
-    return out
+    return {split: (part, _limited(part, rows, source, spec)) for split, (part, rows) in out.items()}
+
+
+def _limited(part: Part, rows: Rows, source: Source, spec: DatasetSpec) -> Rows:
+    if spec.limit is None:
+        return rows
+    if spec.limit < len(source.classes):
+        raise DataError(f"{spec.name}: limit {spec.limit} is less than one image for each of its classes: raise it")
+    return rows[subset(part.labels[rows], spec.limit, spec.seed)]
 
 
 def _check_classes(source: Source, spec: DatasetSpec) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 from amla.spec.experiment import Experiment
 from amla.spec.trial import Purpose, Trial
 
+#: What training time is spent on, in order.
+TRAINED: tuple[Purpose, ...] = ("search", "selection", "final")
+
 
 def summary(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]:
     """``experiment``, ``name``, ``state``, ``best`` (the final network, else the best so far), ``test``, ``seconds`` by
@@ -24,7 +27,7 @@ def summary(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]:
         "seed": experiment.spec.seed,
         "best": best,
         "test": dict(test.metrics["test"]) if test else None,
-        "seconds": {"search": _seconds(trials, "search"), "selection": 0.0, "final": _seconds(trials, "final")},
+        "seconds": {purpose: _seconds(trials, purpose) for purpose in TRAINED},
         "trials": sum(trial.finished for trial in trials),
         "device": ", ".join(devices),
     }
@@ -37,7 +40,7 @@ def search_seconds(trials: Sequence[Trial]) -> float:
 
 def _seconds(trials: Sequence[Trial], purpose: Purpose) -> float:
     costs = [t.result.cost.seconds for t in trials if t.result and t.spec.purpose == purpose]
-    return round(sum(costs), 3)
+    return round(sum(costs, 0.0), 3)
 
 
 def _best(trials: Sequence[Trial]) -> dict[str, Any] | None:

@@ -6,6 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Generic, TypeVar
 
+from amla import registry
+from amla.errors import ConfigError, SpecError
+from amla.spaces.base import SearchSpace
+from amla.spaces.envelope import EnvelopeSpace
+from amla.spaces.limits import excess
 from amla.spec.base import Document
 from amla.spec.experiment import Problem
 from amla.spec.trial import Trial, TrialSpec
@@ -13,6 +18,26 @@ from amla.spec.trial import Trial, TrialSpec
 
 class SearcherSettings(Document):
     """Base of a searcher's settings: validated, every key with a default; their JSON Schema feeds forms, CLI and Katib."""
+
+
+def space_of(problem: Problem) -> SearchSpace:
+    """The space that a problem names. Errors: ``ConfigError`` that names a wrong key of its settings, ``SpecError`` where
+    its settings make no network."""
+    cls = registry.load("spaces", problem.space)
+    try:
+        settings = cls.Settings.parse(problem.space_settings)
+    except SpecError as error:
+        raise ConfigError(str(error).replace(f"{cls.Settings.__name__}: ", "space_settings.", 1)) from None
+    space: SearchSpace = cls(settings, problem)
+    return space
+
+
+def envelope_space(problem: Problem, searcher: str) -> EnvelopeSpace:
+    """The envelope space, for a searcher that knows no other. Errors: ``ConfigError`` where the problem names another."""
+    space = space_of(problem)
+    if not isinstance(space, EnvelopeSpace):
+        raise ConfigError(f"space: the searcher {searcher!r} needs 'envelope', not {problem.space!r}")
+    return space
 
 
 S = TypeVar("S", bound=SearcherSettings)
@@ -57,7 +82,14 @@ class Searcher(ABC, Generic[S]):
     def final(self, trials: Sequence[Trial]) -> TrialSpec | None:
         """The training of the network that the search found, to the end: by default the most accurate one on validation,
         afresh. None where there is none. Asked once, when the search is finished or its budget spent."""
-        done = [trial for trial in trials if trial.state == "done" and trial.result and trial.result.feasible]
+        done = [
+            trial
+            for trial in trials
+            if trial.state == "done"
+            and trial.result
+            and trial.result.feasible
+            and excess(trial.spec.architecture, self.problem) is None
+        ]
         best = max(
             done, key=lambda trial: (trial.result.accuracy if trial.result else -1.0, -trial.number), default=None
         )

@@ -25,7 +25,7 @@ class DatasetSpec(Document):
     valid_fraction: float = Field(0.1, gt=0.0, lt=1.0)
     test_fraction: float = Field(0.1, gt=0.0, lt=1.0)
     image_size: int | None = Field(None, ge=1, le=4096, description="side in pixels to which images are brought")
-    limit: int | None = Field(None, ge=1, description="at most so many training images, stratified")
+    limit: int | None = Field(None, ge=1, description="at most so many images of each split, stratified")
     seed: int = Field(0, ge=0)
 
     @property

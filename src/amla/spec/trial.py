@@ -23,7 +23,8 @@ INSTRUMENTS: dict[str, tuple[str, ...]] = {
 }
 
 Procedure = str  # "train", "evaluate", and whatever else a trainer provides: "score", "darts", "enas"
-Purpose = Literal["search", "final", "test"]
+#: ``selection`` is a training whose only end is to choose among networks that were found (the best k once more, say).
+Purpose = Literal["search", "selection", "final", "test"]
 Inherit = Literal["none", "weights", "state"]
 TrialState = Literal["queued", "running", "done", "failed", "cancelled"]
 #: Statistics of blocks: block name -> statistic -> value.
