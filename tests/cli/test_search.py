@@ -69,7 +69,7 @@ with torch.no_grad():
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     images, logits = np.load(tmp_path / "images.npy"), np.load(tmp_path / "logits.npy")
     session = onnxruntime.InferenceSession(finished.folder / "model.onnx")
-    (found,) = session.run(None, {session.get_inputs()[0].name: images})
+    (found,) = session.run(["logits"], {session.get_inputs()[0].name: images})
     np.testing.assert_allclose(found, logits, atol=1e-4)
 
 

@@ -34,7 +34,7 @@ def open_stages(network: MacroArchitecture, construction: Sequence[bool], max_la
 def prune_count(branches: int, max_prune: int, fraction: float) -> int:
     """How many of a stage's branches go: at least one, at most min(``max_prune``, floor(``fraction`` * branches)). None
     where ``max_prune`` is 0."""
-    share = math.floor(fraction * branches + 1e-9)  # a third of 9 branches is 3, whatever the last bit of 1/3 says
+    share = math.floor(fraction * branches + 1e-9)  # 0.29 * 100 is 28.999999999999996, and yet 29 is meant
     return min(max_prune, max(1, share))
 
 

@@ -1,0 +1,67 @@
+"""``experiments``, ``searchers``, ``datasets``, ``schema``."""
+
+import json
+import shutil
+
+import jsonschema
+
+from amla import registry
+
+
+def test_experiments_list(finished, amla):
+    (found,) = json.loads(amla("experiments", "list", "--store", finished.store, "--json").stdout)
+    assert found["id"] == finished.document["experiment"]
+    assert (found["name"], found["state"]) == ("tiny", "done")
+    assert found["test"] == finished.document["test"]
+    assert found["id"] in amla("experiments", "list", AMLA_STORE=finished.store).stdout
+
+
+def test_experiments_show(finished, amla):
+    found = json.loads(amla("experiments", "show", "tiny", "--store", finished.store, "--json").stdout)
+    assert found["best"] == finished.document["best"]
+    assert [trial["spec"]["purpose"] for trial in found["trials"]] == ["search", "search", "final", "test"]
+    assert "pruned" in found["trials"][1]["spec"]["memo"]
+    assert "final" in amla("experiments", "show", "tiny", "--store", finished.store).stdout
+
+
+def test_experiments_delete(finished, amla, tmp_path):
+    shutil.copy(finished.place / "amla.db", tmp_path / "copy.db")
+    store = f"sqlite:///{tmp_path / 'copy.db'}"
+    assert json.loads(amla("experiments", "delete", "tiny", "--store", store, "--json").stdout) == {
+        "deleted": finished.document["experiment"]
+    }
+    assert json.loads(amla("experiments", "list", "--store", store, "--json").stdout) == []
+    assert (finished.folder / "report.html").exists()
+
+
+def test_an_empty_store(amla):
+    assert json.loads(amla("experiments", "list", "--json").stdout) == []
+
+
+def test_searchers(amla):
+    found = json.loads(amla("searchers", "--json").stdout)
+    assert {searcher["name"] for searcher in found} == set(registry.names("searchers"))
+    assert all(searcher["about"] for searcher in found)
+    schema = json.loads(amla("searchers", "nac", "--json").stdout)
+    assert schema["properties"]["max_prune"]["default"] == 6
+    assert "criterion" in amla("searchers", "nac").stdout
+
+
+def test_datasets(amla):
+    found = {dataset["name"] for dataset in json.loads(amla("datasets", "--json").stdout)}
+    assert found == {"digits", "fashion-mnist", "cifar10", "cifar100", "folder", "parquet", "hf", "npz"}
+
+
+def test_schemas(finished, amla):
+    schema = json.loads(amla("schema").stdout)
+    document = json.loads((finished.folder / "architecture.json").read_text())
+    jsonschema.validate(document, schema)
+    for name in ("graph", "experiment", "trial", "result"):
+        jsonschema.Draft202012Validator.check_schema(json.loads(amla("schema", name).stdout))
+
+
+def test_help_and_version(amla):
+    assert "search" in amla("--help").stdout
+    assert amla("--version").stdout.strip()
+    for command in ("search", "run", "train", "resume", "stop", "evaluate", "predict", "export", "convert"):
+        assert "--help" in amla(command, "--help").stdout

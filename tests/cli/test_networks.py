@@ -1,0 +1,103 @@
+"""``evaluate``, ``predict``, ``export``, ``convert`` and ``train``: what is done with a network that was found."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from safetensors.numpy import load_file
+from sklearn.datasets import load_digits
+
+
+@pytest.fixture(scope="module")
+def digit_files(tmp_path_factory) -> list[Path]:
+    """Some of scikit-learn's digits as PNG files."""
+    folder = tmp_path_factory.mktemp("digits")
+    images = (load_digits().images[:5] * (255 / 16)).astype(np.uint8)
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{index}.png")
+    return sorted(folder.iterdir())
+
+
+def test_evaluate_reads_what_the_search_read(finished, amla):
+    found = json.loads(amla("evaluate", finished.folder, "--json").stdout)
+    assert found["split"] == "test"
+    assert found["accuracy"] == pytest.approx(finished.document["test"]["accuracy"])
+    assert found["loss"] == pytest.approx(finished.document["test"]["loss"], rel=1e-4)
+
+
+def test_evaluate_by_name_and_split(finished, amla):
+    done = amla("evaluate", "tiny", "--split", "valid", "--store", finished.store)
+    assert done.stdout.startswith("valid: accuracy ")
+
+
+def test_predict(finished, amla, digit_files):
+    found = json.loads(amla("predict", finished.folder, *digit_files, "--json").stdout)
+    assert [answer["file"] for answer in found] == [str(path) for path in digit_files]
+    assert {answer["class"] for answer in found} <= set("0123456789")
+    lines = amla("predict", "tiny", digit_files[0], "--store", finished.store).stdout.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{digit_files[0]}: {found[0]['class']} (")
+
+
+def test_export(finished, amla, tmp_path):
+    written = json.loads(amla("export", finished.folder, "--format", "onnx", "--out", "there", "--json").stdout)
+    assert "there/model.onnx" in written
+    assert (tmp_path / "there" / "model.onnx").read_bytes() == (finished.folder / "model.onnx").read_bytes()
+
+
+def test_train_a_network_that_was_found(finished, amla, tmp_path):
+    shutil.copy(finished.folder / "architecture.json", tmp_path)
+    words = ("train", "architecture.json", "digits", "--steps", 3, "--limit", 60, "--out", "run", "--json")
+    found = json.loads(amla(*words).stdout)
+    assert found["searcher"] == "fixed"
+    assert found["best"]["parameters"] == finished.document["best"]["parameters"]
+    assert (
+        load_file(tmp_path / "run" / "model.safetensors").keys()
+        == load_file(finished.folder / "model.safetensors").keys()
+    )
+
+
+def test_own_images_from_folders_to_predictions(amla, tmp_path):
+    """Class names travel to the end."""
+    rng = np.random.default_rng(0)
+    for name, shade in (("cat", 40), ("dog", 210)):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for index in range(30):
+            size = (int(rng.integers(18, 30)), int(rng.integers(18, 30)), 3)
+            pixels = np.clip(rng.normal(shade, 20, size), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{index}.jpg")
+    words = (
+        "--image-size",
+        16,
+        "--width",
+        6,
+        "--epochs",
+        12,
+        "--search-steps",
+        2,
+        "--iterations",
+        1,
+        "--batch-size",
+        16,
+    )
+    found = json.loads(amla("search", "folder:pets", *words, "--out", "run", "--json").stdout)
+    assert found["test"]["accuracy"] == 1.0
+    answers = json.loads(amla("predict", "run", "pets/cat/1.jpg", "pets/dog/1.jpg", "--json").stdout)
+    assert [answer["class"] for answer in answers] == ["cat", "dog"]
+
+
+def test_convert_a_task_file(amla, tmp_path, task_files):
+    done = amla("convert", task_files / "config.nac.final.json", "--out", "new.yaml")
+    assert "has no effect" in done.stderr
+    document = yaml.safe_load((tmp_path / "new.yaml").read_text())
+    assert document["searcher"] == "fixed"
+    again = json.loads(amla("convert", task_files / "config.nac.final.json", "--json").stdout)
+    assert again == document
+
+
+def test_convert_recognises_a_system_file(amla, task_files):
+    assert amla("convert", task_files / "system.json").stdout
