@@ -10,10 +10,10 @@ demo: $(VENV)/.torch
 	$(BIN)/amla search digits --trainer $(TRAINER)
 
 test: check
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow"
 
 test-all: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

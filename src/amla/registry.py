@@ -29,7 +29,6 @@ GROUPS = {
 #: Library that cannot be imported -> the extra that installs it.
 EXTRA_OF = {
     "torch": "torch",
-    "safetensors": "torch",
     "onnx": "torch",
     "onnxruntime": "torch",
     "keras": "keras",
@@ -40,6 +39,7 @@ EXTRA_OF = {
     "kubernetes": "kubernetes",
     "grpc": "katib",
     "fastapi": "server",
+    "uvicorn": "server",
 }
 
 

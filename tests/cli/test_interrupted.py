@@ -11,10 +11,12 @@ import numpy as np
 import psutil
 import pytest
 from safetensors.numpy import load_file
-from typed import TINY, call, command, environment
+from typed import PINNED, TINY, call, command, environment
 
 #: Some seconds of training, so that there is something to interrupt.
-LONG = ("digits", "--steps", "60", "--search-steps", "30", "--iterations", "3", "--width", "6", "--name", "long")
+LONG = (
+    "digits", "--steps", "60", "--search-steps", "30", "--iterations", "3", "--width", "6", "--name", "long", *PINNED
+)  # fmt: skip
 
 
 def begin(place: Path, *more: str) -> "subprocess.Popen[str]":

@@ -115,6 +115,8 @@ def test_the_same_experiment_by_python(finished, tmp_path):
         iterations=2,
         width=6,
         limit=300,
+        threads=1,
+        precision="float32",
         store=f"sqlite:///{tmp_path / 'amla.db'}",
         out=tmp_path / "run",
     )

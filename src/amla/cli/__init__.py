@@ -13,6 +13,7 @@ from amla.errors import AmlaError
 _MENDABLE = {
     errno.ENOSPC: "the disk is full; free some space, then `amla resume`",
     errno.EDQUOT: "the disk quota is used up; free some space, then `amla resume`",
+    errno.EFBIG: "a file may not grow so large here; lift the limit or choose another folder, then `amla resume`",
     errno.EROFS: "the folder is read-only; choose another with --out or --store",
     errno.EACCES: "permission denied; choose another folder with --out or --store",
     errno.EPERM: "not permitted; choose another folder with --out or --store",

@@ -23,7 +23,7 @@ def read_experiment(
 
     Warnings about a task file of AMLA 0.x go to standard error. Errors: ``ConfigError``, ``SpecError``.
     """
-    text = file.read_text()
+    text = read_text(file)
     said = {key: value for key, value in overrides.items() if value is not None}
     old = _task(text) if file.suffix == ".json" else None
     if old is not None:
@@ -38,6 +38,14 @@ def read_experiment(
     return spec_of(with_settings(document | said, assignments)), places
 
 
+def read_text(file: Path) -> str:
+    """A file as UTF-8. Errors: ``ConfigError`` where it is not; ``OSError`` as usual."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: not a text file") from None
+
+
 def _task(text: str) -> dict[str, Any] | None:
     """The data of a task file of AMLA 0.x; None where it is an experiment of today."""
     try:
@@ -46,8 +54,9 @@ def _task(text: str) -> dict[str, Any] | None:
         raise SpecError(f"not a JSON document: {error}") from None
     kind = amla0.recognise(data)
     if kind == "system":
-        lines = amla0.system_report(data)
-        raise ConfigError("this is a system.json of AMLA 0.x: it sets nothing here. " + " ".join(lines))
+        raise ConfigError(
+            "this is a system.json of AMLA 0.x: there is nothing in it to run; `amla convert` explains it"
+        )
     return data if kind == "task" else None
 
 

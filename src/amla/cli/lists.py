@@ -57,7 +57,7 @@ def show_experiment(
         trials = opened.trials(found.id)
     document = summary(found, trials)
     if as_json:
-        document["id"] = found.id
+        document = {"id": document.pop("experiment"), **document}
         document["folder"] = found.folder
         document["trials"] = [trial.to_data() for trial in trials]
         typer.echo(json.dumps(document, indent=2))
@@ -166,7 +166,7 @@ def _first_line(plugin: Any) -> str:
 
     own = inspect.getdoc(plugin) or ""
     module = inspect.getdoc(inspect.getmodule(plugin)) or ""
-    return (module or own).splitlines()[0]
+    return (module or own).splitlines()[0].replace("``", "")
 
 
 def _print_named(found: dict[str, str], as_json: bool) -> None:

@@ -101,11 +101,12 @@ def convert(
     import yaml
 
     from amla import artifacts
+    from amla.cli.files import read_text
     from amla.errors import SpecError
     from amla.spec import amla0
 
     try:
-        data = json.loads(file.read_text())
+        data = json.loads(read_text(file))
     except ValueError as error:
         raise SpecError(f"{file}: not a JSON document: {error}") from None
     if amla0.recognise(data) == "system":
@@ -144,6 +145,6 @@ def _dataset(folder: Path, name: str | None, data_dir: str | None) -> DatasetSpe
         return DatasetSpec(name=name, data_dir=data_dir)
     content = artifacts.read(str(folder), "experiment.yaml")
     if content is None:
-        raise ConfigError(f"{folder} holds no experiment.yaml: name the dataset")
+        raise ConfigError(f"{folder} holds no experiment.yaml: give the folder of a finished run, or name the dataset")
     spec = DatasetSpec.parse(yaml.safe_load(content)["dataset"])
     return spec.model_copy(update={"data_dir": data_dir}) if data_dir else spec

@@ -94,6 +94,9 @@ def run(
     search_steps: Annotated[int | None, typer.Option(help="Steps of a search trial.", show_default=False)] = None,
     limit: LimitOption = None,
     time_budget: TimeOption = None,
+    executor: ExecutorOption = None,
+    jobs: JobsOption = None,
+    name: NameOption = None,
     assignments: SetOption = None,
     out: OutOption = None,
     store: StoreOption = None,
@@ -111,6 +114,9 @@ def run(
         "search_steps": search_steps,
         "limit": limit,
         "time_budget": time_budget,
+        "executor": executor,
+        "jobs": jobs,
+        "name": name,
     }
     spec, places = read_experiment(file, overrides, assignments)
     where = Path(places["out"]) if "out" in places else None
@@ -141,10 +147,11 @@ def train(
     options = dict(locals())
     for key in ("architecture", "assignments", "out", "store", "quiet", "as_json"):
         options.pop(key)
+    from amla.cli.files import read_text
     from amla.engine.options import spec_of
     from amla.spec.architecture import parse_architecture
 
-    network = parse_architecture(architecture.read_text())
+    network = parse_architecture(read_text(architecture))
     said = {key: value for key, value in options.items() if value is not None}
     said |= {"searcher": "fixed", "settings": {"architecture": network.to_data()}}
     _start(spec_of(with_settings(said, assignments)), out, store, quiet, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,12 +81,17 @@ def opened(path: str, what: str, *, saved: bool = False, **options: Any) -> Any:
         import datasets
     except ModuleNotFoundError as error:
         raise PluginError(registry.missing(error.name or "datasets", f"dataset {what!r}")) from error
+    library = logging.getLogger("datasets")
+    level = library.level
+    library.setLevel(logging.CRITICAL)  # it logs what it raises, and what it raises is said here
     try:
         found = datasets.load_from_disk(path) if saved else datasets.load_dataset(path, **options)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         cause = error.__cause__ or error
         reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
         raise DataError(f"{what}: cannot be opened ({reason}): check the name, the files and the network") from error
+    finally:
+        library.setLevel(level)
     return found if isinstance(found, datasets.DatasetDict) else {"train": found}
 
 

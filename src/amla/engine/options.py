@@ -33,7 +33,6 @@ SHORT: dict[str, str] = {
     "search_epochs": "budget.epochs",
     "max_params": "limits.max_params",
     "max_flops": "limits.max_flops",
-    "max_latency_ms": "limits.max_latency_ms",
     "max_size_mb": "limits.max_size_mb",
     "threads": "resources.threads",
 }
@@ -59,6 +58,10 @@ def seconds(text: str | float) -> float:
 def spec_of(options: Mapping[str, Any]) -> ExperimentSpec:
     """The experiment that these options ask for; None means not said. Errors: ``ConfigError`` naming the option."""
     said = {key: value for key, value in options.items() if value is not None}
+    known = sorted([*SHORT, *ExperimentSpec.model_fields])
+    unknown = next((key for key in said if key not in known), None)
+    if unknown is not None:
+        raise ConfigError(f"{unknown}: no such option; there are {', '.join(known)}")
     if "dataset" not in said:
         raise ConfigError("dataset: which one? `amla datasets` lists them")
     document: dict[str, Any] = {}
@@ -71,10 +74,6 @@ def spec_of(options: Mapping[str, Any]) -> ExperimentSpec:
         if key in SHORT:
             part, name = SHORT[key].split(".")
             document.setdefault(part, {})[name] = value
-        elif key not in ExperimentSpec.model_fields:
-            raise ConfigError(
-                f"{key}: no such option; there are {', '.join(sorted([*SHORT, *ExperimentSpec.model_fields]))}"
-            )
     if "time_budget" in document:
         document["time_budget"] = seconds(document["time_budget"])
     document["dataset"].setdefault("seed", document.get("seed", 0))

@@ -8,6 +8,7 @@ it on another machine, decides nothing anew.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -98,9 +99,23 @@ def suited_training(spec: ExperimentSpec, info: DatasetInfo) -> Training:
         augmentation=Augmentation(pad_crop=max(1, side // 8), flip=info.flip),
     )
     try:
-        return Training.parse(default.to_data() | spec.training)
+        return Training.parse(_merged(default.to_data(), spec.training))
     except SpecError as error:
         raise ConfigError(str(error).replace("Training: ", "training.")) from None
+
+
+def _merged(default: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said over the default, group by group; a group of another ``kind`` takes the place of the whole."""
+    merged = dict(default)
+    for key, value in said.items():
+        old = default.get(key)
+        same = (
+            isinstance(value, Mapping)
+            and isinstance(old, Mapping)
+            and value.get("kind", old.get("kind")) == old.get("kind")
+        )
+        merged[key] = _merged(old, value) if same and isinstance(old, Mapping) else value
+    return merged
 
 
 def default_epochs(train_size: int) -> float:

@@ -119,11 +119,13 @@ def set_widths(network: MacroArchitecture, space: EnvelopeSpace) -> MacroArchite
 
 
 def lapse(before: MacroArchitecture, after: MacroArchitecture) -> MacroArchitecture:
-    """Every branch of ``after`` that was in ``before`` has the channels that it had: a layer that lost branches becomes
-    narrower, instead of passing their channels to the survivors."""
+    """In a layer that lost branches, the survivors have the channels that they had: it becomes narrower, instead of
+    passing the channels of the lost ones to them."""
     had = {name: branch.channels for name, branch in branches_of(before)}
 
     def narrowed(place: str, layer: Layer) -> Layer:
+        if sum(name.startswith(f"{place}/") for name in had) <= len(layer.branches):
+            return layer
         branches = tuple(
             branch.model_copy(update={"channels": had.get(f"{place}/{branch.name}", branch.channels)})
             for branch in layer.branches

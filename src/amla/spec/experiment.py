@@ -17,11 +17,10 @@ VERSION = "1.0.0.dev0"
 
 
 class Objective(Document):
-    """A figure to be made large or small: ``accuracy`` (on validation), ``parameters``, ``flops``, ``latency_ms`` or
-    ``size_mb``."""
+    """A figure to be made large or small. There is one so far: ``accuracy``, on validation."""
 
-    metric: str = "accuracy"
-    direction: Literal["maximize", "minimize"] = "maximize"
+    metric: Literal["accuracy"] = "accuracy"
+    direction: Literal["maximize"] = "maximize"
 
 
 class Limits(Document):
@@ -29,8 +28,7 @@ class Limits(Document):
 
     max_params: int | None = Field(None, ge=1)
     max_flops: int | None = Field(None, ge=1, description="multiply-adds of one image")
-    max_latency_ms: float | None = Field(None, gt=0.0)
-    max_size_mb: float | None = Field(None, gt=0.0)
+    max_size_mb: float | None = Field(None, gt=0.0, description="megabytes (10^6) of all weights as float32")
 
 
 class Problem(Document):

@@ -138,11 +138,10 @@ class Trial(Document):
 
 
 class Resources(Document):
-    """What a job may use. ``threads`` 0 and ``memory_mb`` 0 leave it to the machine."""
+    """What a job may use. ``threads`` 0 leaves it to the machine."""
 
     threads: int = Field(0, ge=0)
     gpu: str | None = Field(None, description="the device that this job is bound to, such as cuda:1")
-    memory_mb: int = Field(0, ge=0)
 
 
 class Job(Document):
