@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from amla.api import SearchResult, Watch
-from amla.engine.prepare import describe, make_searcher
-from amla.engine.rehearsal import rehearse
+from amla.engine.prepare import describe
+from amla.engine.rehearsal import make_searcher, rehearse
 from amla.engine.store import Store, default_url
 from amla.spec.experiment import Experiment
 from amla.spec.trial import Progress as Told
@@ -127,11 +127,13 @@ class _Screen:
         known = describe(experiment)
         self.console.print(
             f"[bold]{experiment.id}[/]  {experiment.spec.dataset.name}, {experiment.spec.searcher}, seed {experiment.spec.seed}"
-            f"  ->  {experiment.folder}"
+            f"  ->  {experiment.folder}",
+            soft_wrap=True,
         )
         self.console.print(
             f"[dim]first network {known['parameters']:,} parameters; {known['search_steps']} steps a search trial, "
-            f"{known['final_steps']} at the end; {known.get('device', '')} {known.get('dtype', '')}"
+            f"{known['final_steps']} at the end; {known.get('device', '')} {known.get('dtype', '')}",
+            soft_wrap=True,
         )
 
     def report(self, told: Told) -> None:
@@ -153,7 +155,7 @@ class _Screen:
             return
         self.done.add(trial.number)
         self.progress.update(self.bar, completed=self._before(trial.number) + self._cost(trial.number))
-        self.console.print(_line(trial))
+        self.console.print(_line(trial), soft_wrap=True)
 
     def _before(self, number: int) -> float:
         return sum(self.costs[: min(number, len(self.costs))])

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from amla.engine.prepare import make_searcher
+from amla.engine.rehearsal import make_searcher
 from amla.engine.summary import search_seconds
 from amla.errors import SearchError
 from amla.searchers.base import Searcher

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from amla import registry
-from amla.engine.rehearsal import rehearse
+from amla.engine.fitting import SEARCH_SHARE, fit, measure
+from amla.engine.rehearsal import make_searcher, rehearse
 from amla.errors import ConfigError, SearchError, SpecError
 from amla.searchers.base import Searcher
 from amla.spec.costs import costs
@@ -23,18 +23,11 @@ from amla.spec.data import DatasetInfo
 from amla.spec.experiment import Experiment, ExperimentSpec, Problem
 from amla.spec.lower import lower
 from amla.spec.training import SGD, Augmentation, Budget, Clip, OneCycle, Training
-from amla.spec.trial import Trial
 from amla.trainers.base import Trainer
 
-#: Widths of the first stage that a time budget may choose from, the widest first.
-WIDTHS = (96, 64, 48, 32, 24, 16, 12, 8)
-#: Share of a time budget left for loading, evaluating, measuring and exporting.
-RESERVE = 0.2
 #: Images that a training sees in all, by default: enough for a small set to be learnt, bearable for a large one.
 IMAGES = 150_000
 EPOCHS = (10, 60)
-#: A search trial's budget, as a share of the final training's.
-SEARCH_SHARE = 0.1
 
 
 def prepare(spec: ExperimentSpec, info: DatasetInfo, trainer: Trainer, folder: str, experiment_id: str) -> Experiment:
@@ -42,14 +35,12 @@ def prepare(spec: ExperimentSpec, info: DatasetInfo, trainer: Trainer, folder: s
 
     Errors: ``AmlaError`` in one line for whatever is wrong with the spec, before anything is stored or trained.
     """
-    training = suited_training(spec, info)
-    problem = _problem(spec, info, training)
-    measured: dict[str, JsonValue] = {}
+    problem = _problem(spec, info, suited_training(spec, info))
     if spec.time_budget is not None:
-        problem, measured = fit(spec, problem, trainer)
+        spec, problem, measured = fit(spec, info, problem, trainer, default_epochs(problem.train_size))
+    else:
+        measured = measure(rehearse(make_searcher(spec, problem), problem, most=1), problem, trainer)
     searcher = make_searcher(spec, problem)
-    if not measured:
-        measured = _measure(searcher, problem, trainer)
     check_needs(searcher, trainer, spec.trainer)
     return Experiment(
         id=experiment_id,
@@ -65,17 +56,6 @@ def new_id(spec: ExperimentSpec) -> str:
     """A short name that nobody else has: dataset, searcher and a few random letters."""
     dataset = spec.dataset.plugin.replace("-", "")
     return f"{dataset}-{spec.searcher.rsplit(':', 1)[-1].lower()}-{uuid.uuid4().hex[:6]}"
-
-
-def make_searcher(spec: ExperimentSpec, problem: Problem) -> Searcher[Any]:
-    """The searcher that a spec names, with its settings. Errors: ``ConfigError`` naming a wrong setting."""
-    cls = registry.load("searchers", spec.searcher)
-    try:
-        settings = cls.Settings.parse(spec.settings)
-    except SpecError as error:
-        raise ConfigError(f"settings of the searcher {spec.searcher!r}: {error}") from None
-    searcher: Searcher[Any] = cls(settings, problem)
-    return searcher
 
 
 def check_needs(searcher: Searcher[Any], trainer: Trainer, name: str) -> None:
@@ -139,83 +119,6 @@ def _problem(spec: ExperimentSpec, info: DatasetInfo, training: Training) -> Pro
         final_budget=spec.final_budget or Budget(epochs=epochs),
         trials=spec.trials,
     )
-
-
-# ---------------------------------------------------------------------------------------------------- fitted to a time
-def fit(spec: ExperimentSpec, problem: Problem, trainer: Trainer) -> tuple[Problem, dict[str, JsonValue]]:
-    """The widest network whose search and final training have enough epochs within ``spec.time_budget`` seconds.
-
-    A training step is measured for each width in turn, from the widest that could be, and the whole search is rehearsed
-    to count its steps. What the user set is left as it is. Errors: ``ConfigError`` where not even the narrowest fits.
-    """
-    assert spec.time_budget is not None
-    available = spec.time_budget * (1.0 - RESERVE)
-    enough = default_epochs(problem.train_size)
-    least = enough / 3
-    widths = (None,) if "width" in spec.space_settings or spec.space != "envelope" else WIDTHS
-    problem_at, measured, epochs = problem, dict[str, JsonValue](), 0.0
-    for width in widths:
-        settings = problem.space_settings if width is None else problem.space_settings | {"width": width}
-        candidate = problem.model_copy(update={"space_settings": settings})
-        found = _affordable(spec, candidate, trainer, measured, available)
-        if found is None:
-            continue
-        epochs, measured = found
-        problem_at = candidate
-        if epochs >= least:
-            break
-    if epochs <= 0.0:
-        raise ConfigError(f"time_budget: {spec.time_budget:g} s is too short for a search here; give more")
-    epochs = min(epochs, 2 * enough)
-    fitted: dict[str, Any] = {}
-    if spec.final_budget is None:
-        fitted["final_budget"] = Budget(steps=_steps(problem, epochs))
-    if spec.budget is None:
-        fitted["budget"] = Budget(steps=_steps(problem, epochs * SEARCH_SHARE))
-    return problem_at.model_copy(update=fitted), measured
-
-
-def _affordable(
-    spec: ExperimentSpec, problem: Problem, trainer: Trainer, measured: dict[str, JsonValue], seconds: float
-) -> tuple[float, dict[str, JsonValue]] | None:
-    """(epochs of the final training that ``seconds`` allow, what was measured); None where the width cannot be had."""
-    try:
-        searcher = make_searcher(spec, problem)
-        trials = rehearse(searcher, problem)
-    except SpecError:
-        return None
-    found = _measure_trial(trials[0], problem, trainer, measured)
-    step = float(str(found["step_seconds"]))
-    relative = [_flops(trial) / _flops(trials[0]) for trial in trials]
-    search = sum(r for r, trial in zip(relative, trials, strict=True) if trial.spec.purpose == "search")
-    cost_of_one = step * (
-        SEARCH_SHARE * search + relative[-1]
-    )  # of one final step and the search steps that go with it
-    per_epoch = max(1, problem.train_size // problem.training.batch_size)
-    return seconds / cost_of_one / per_epoch, found
-
-
-def _flops(trial: Trial) -> float:
-    assert trial.result is not None
-    return float(max(1, trial.result.flops))
-
-
-def _steps(problem: Problem, epochs: float) -> int:
-    steps = Budget(epochs=epochs).in_steps(problem.train_size, problem.training.batch_size)
-    assert steps is not None
-    return steps
-
-
-def _measure(searcher: Searcher[Any], problem: Problem, trainer: Trainer) -> dict[str, JsonValue]:
-    trials = rehearse(searcher, problem, most=1)
-    return _measure_trial(trials[0], problem, trainer, {}) if trials else {}
-
-
-def _measure_trial(
-    trial: Trial, problem: Problem, trainer: Trainer, measured: dict[str, JsonValue]
-) -> dict[str, JsonValue]:
-    graph = lower(trial.spec.architecture, problem.input_shape, problem.num_classes)
-    return dict(trainer.measure(graph, problem.training, measured))
 
 
 def describe(experiment: Experiment) -> dict[str, JsonValue]:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from amla import registry
+from amla.errors import ConfigError, SpecError
 from amla.searchers.base import Searcher
 from amla.spec.costs import costs
-from amla.spec.experiment import Problem, trial_seed
+from amla.spec.experiment import ExperimentSpec, Problem, trial_seed
 from amla.spec.lower import lower
 from amla.spec.trial import INSTRUMENTS, Result, Snapshot, Trial, TrialSpec
 
@@ -33,6 +35,17 @@ def drawn_result(spec: TrialSpec, seed: int, problem: Problem, position: int = 0
         flops=found.flops,
         position=position + steps,
     )
+
+
+def make_searcher(spec: ExperimentSpec, problem: Problem) -> Searcher[Any]:
+    """The searcher that a spec names, with its settings. Errors: ``ConfigError`` naming a wrong setting."""
+    cls = registry.load("searchers", spec.searcher)
+    try:
+        settings = cls.Settings.parse(spec.settings)
+    except SpecError as error:
+        raise ConfigError(f"settings of the searcher {spec.searcher!r}: {error}") from None
+    searcher: Searcher[Any] = cls(settings, problem)
+    return searcher
 
 
 def rehearse(searcher: Searcher[Any], problem: Problem, most: int = 1000) -> list[Trial]:

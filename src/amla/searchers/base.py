@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
+
+from pydantic import JsonValue
 
 from amla import registry
 from amla.errors import ConfigError, SpecError
@@ -62,6 +64,17 @@ class Searcher(ABC, Generic[S]):
     def __init__(self, settings: S, problem: Problem) -> None:
         self.settings = settings
         self.problem = problem
+
+    @classmethod
+    def scales(
+        cls, said: Mapping[str, JsonValue], problem: Problem
+    ) -> Iterator[tuple[dict[str, JsonValue], dict[str, JsonValue]]]:
+        """(settings, settings of the space) to put over those that a user ``said`` and ``problem`` has, from the richest
+        search to the most frugal one: a time budget chooses among them. By default those of the space."""
+        del said
+        space = registry.load("spaces", problem.space)
+        for scale in space.scales(problem.space_settings, problem):
+            yield {}, scale
 
     @abstractmethod
     def observe(self, trials: Sequence[Trial]) -> None:

@@ -14,7 +14,7 @@ A truncated training ends at the experiment's ``budget`` (the paper: 10,000 step
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import Field, JsonValue
@@ -149,6 +149,18 @@ class NAC(Searcher[NACSettings]):
         self.failed: list[Trial] = []
 
     # -------------------------------------------------------------------------------------------------------- the contract
+    @classmethod
+    def scales(
+        cls, said: Mapping[str, JsonValue], problem: Problem
+    ) -> Iterator[tuple[dict[str, JsonValue], dict[str, JsonValue]]]:
+        """Those of the space; with the most frugal one, fewer and fewer iterations."""
+        scale: dict[str, JsonValue] = {}
+        for settings, scale in super().scales(said, problem):
+            yield settings, scale
+        if "iterations" not in said:
+            for iterations in (3, 2, 1):
+                yield {"iterations": iterations}, scale
+
     def observe(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
             if trial.state == "done":

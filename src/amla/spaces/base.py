@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import numpy as np
+from pydantic import JsonValue
 
 from amla.spec.architecture import MacroArchitecture, MicroArchitecture
 from amla.spec.base import Document
@@ -31,6 +32,13 @@ class SearchSpace(ABC):
     def __init__(self, settings: SpaceSettings, problem: Problem) -> None:
         self.settings = settings
         self.problem = problem
+
+    @classmethod
+    def scales(cls, said: Mapping[str, JsonValue], problem: Problem) -> Iterator[dict[str, JsonValue]]:
+        """Settings to put over those that a user ``said``, from the richest space to the most frugal one: a time budget
+        chooses among them. What the user said is never changed. By default there is nothing to choose."""
+        del said, problem
+        yield {}
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> AnyArchitecture:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from amla.errors import SpecError
 from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings
@@ -36,6 +36,9 @@ from amla.spec.operations import Operation
 ENVELOPE: tuple[str, ...] = ("1x1", "3x3", "3x3sep", "5x5", "5x5sep", "7x7sep")
 #: Channels of the first stage where nobody says.
 WIDTH = 16
+#: Those that a time budget chooses from, and from where on a stage has a layer more.
+WIDTHS = (96, 64, 48, 32, 24, 16, 12, 8)
+WIDE = 48
 _LAYER_NAME = re.compile(r"layer[1-9][0-9]*")
 Count = Annotated[int, Field(ge=1, le=1000)]
 
@@ -78,6 +81,27 @@ class EnvelopeSpace(SearchSpace):
         self.width = settings.width or fitting_width(settings, problem)
         self.stem = suited_stem(problem, self.width) if settings.stem is None else settings.stem
         self._check_widths()
+
+    @classmethod
+    def scales(cls, said: Mapping[str, JsonValue], problem: Problem) -> Iterator[dict[str, JsonValue]]:
+        """Widths, the wide ones with a layer more a stage; last, the narrowest one with a single layer a stage."""
+        operations = said.get("operations")
+        least = len(operations) if isinstance(operations, list | tuple) else len(ENVELOPE)
+        widths = sorted({max(width, least) for width in WIDTHS}, reverse=True)
+        suited = suited_layers(problem)
+        deep, shallow = [layers + 1 for layers in suited], [1 for _ in suited]
+        ladder: list[dict[str, JsonValue]] = [
+            {"width": width} | ({"layers": list(deep)} if width >= WIDE else {}) for width in widths
+        ]
+        ladder.append({"width": widths[-1], "layers": list(shallow)})
+        # lists that a user gave one a stage would not fit another depth; nor does max_layers of their own
+        fixed = set(said) | ({"layers"} if {"blocks", "max_layers"} & set(said) else set())
+        seen: list[dict[str, JsonValue]] = []
+        for rung in ladder:
+            open_ = {key: value for key, value in rung.items() if key not in fixed}
+            if open_ not in seen:
+                seen.append(open_)
+                yield open_
 
     def initial(self) -> MacroArchitecture:
         """The EnvelopeNet itself: every layer with every branch, and dense skip inputs if skips are on."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,8 +36,9 @@ MODEL = "model.safetensors"
 #: bfloat16, or fewer threads, are taken where a step is at least so many times as fast: with less to gain, noise would
 #: decide, and one seed would give other results on the same machine.
 WORTH = 1.25
-#: Seconds that the measurement of one way to train takes, about (at least two steps).
+#: Seconds that the measurement of one way to train takes, about; and its turns, at least and at most.
 MEASURED = 0.3
+TURNS = (2, 12)
 PROCEDURES = frozenset({"train", "evaluate"})
 
 
@@ -101,21 +101,18 @@ class TorchTrainer(Trainer):
         module.reset(0)
         module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         most = int(str(measured.get("threads") or torch.get_num_threads()))
-        wanted = training.precision if training.precision != "auto" else measured.get("dtype")
-        tried: dict[tuple[str, int], float] = {}
-        for dtype in [str(wanted)] if wanted else ["float32", "bfloat16"]:
-            tried[dtype, most] = step_seconds(module, training, dtype, device, most)
-        best = min(tried, key=lambda key: tried[key] * (WORTH if key[0] == "bfloat16" else 1.0))
+        precision = training.precision if training.precision != "auto" else measured.get("dtype")
+        dtypes = [str(precision)] if precision else ["float32", "bfloat16"]
         settled = device.type != "cpu" or bool(measured.get("threads"))
-        fewer = [] if settled else sorted({1, most // 2} - {0, most})
-        for threads in fewer:
-            tried[best[0], threads] = step_seconds(module, training, best[0], device, threads)
-        # where it makes no odds: many threads on a network that is small now serve it when it has grown
-        best = min((best, *((best[0], n) for n in fewer)), key=lambda key: tried[key] * (1.0 if key == best else WORTH))
+        fewer = [] if settled else sorted({1, most // 2} - {0, most}, reverse=True)
+        ways = [(dtype, most) for dtype in dtypes] + [(dtypes[0], threads) for threads in fewer]
+        seconds = step_seconds(module, training, device, ways)
+        # the first way is kept where it makes no odds: threads that a small network leaves idle serve a grown one
+        best = min(ways, key=lambda way: seconds[way] * (1.0 if way == ways[0] else WORTH))
         return {
             "dtype": best[0],
             "threads": best[1],
-            "step_seconds": tried[best],
+            "step_seconds": seconds[best],
             "evaluate_seconds": image_seconds(module, device, best[1]),
             "device": device_name(device),
         }
@@ -174,8 +171,17 @@ def device_name(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
-def step_seconds(module: GraphModule, training: Training, dtype: str, device: torch.device, threads: int) -> float:
-    """Seconds of one training step on made-up images: the median of a few, the first left out. Takes at least two."""
+#: A way to train: the dtype of its arithmetic, and CPU threads.
+Way = tuple[str, int]
+
+
+def step_seconds(
+    module: GraphModule, training: Training, device: torch.device, ways: Sequence[Way]
+) -> dict[Way, float]:
+    """Seconds of one training step on made-up images, each way: the least of a few, the first left out.
+
+    The ways take turns, so that what else the machine does meets them all alike.
+    """
     module.train()
     optimizer = make_optimizer(training.optimizer, module)
     set_rate(optimizer, 0.0)
@@ -184,20 +190,28 @@ def step_seconds(module: GraphModule, training: Training, dtype: str, device: to
     x = torch.randn((training.batch_size, *module.graph.input_shape), generator=made_up).to(device)
     x = x.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(training.batch_size, device=device) % module.graph.num_classes
-    times: list[float] = []
-    with _threads(threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        while len(times) < 2 or (len(times) < 12 and sum(times) < MEASURED):
-            began = time.perf_counter()
-            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-                loss = F.cross_entropy(module(x)[0].float(), labels)
-            loss.backward()
-            if training.clip:
-                clip(parameters, training.clip)
-            optimizer.step()
-            optimizer.zero_grad()
-            _wait_for(device)
-            times.append(time.perf_counter() - began)
-    return statistics.median(times[1:])
+
+    def step(dtype: str) -> float:
+        began = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = F.cross_entropy(module(x)[0].float(), labels)
+        loss.backward()
+        if training.clip:
+            clip(parameters, training.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        _wait_for(device)
+        return time.perf_counter() - began
+
+    times: dict[Way, list[float]] = {way: [] for way in ways}
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        for turn in range(TURNS[1]):
+            if turn >= TURNS[0] and sum(map(sum, times.values())) > MEASURED * len(ways):
+                break
+            for dtype, threads in ways:
+                with _threads(threads):
+                    times[dtype, threads].append(step(dtype))
+    return {way: min(taken[1:]) for way, taken in times.items()}
 
 
 @torch.no_grad()
