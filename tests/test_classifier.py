@@ -11,10 +11,6 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 import amla
 
 TINY = {"epochs": 3, "search_epochs": 1, "width": 6, "options": {"threads": 1, "iterations": 1}}
-#: Checks that do not apply, and why.
-NOT_APPLICABLE = {
-    "check_classifiers_train": "asks 83 % of blobs in a line of two pixels, which are no images",
-}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -24,9 +20,8 @@ NOT_APPLICABLE = {
     ids=lambda value: getattr(getattr(value, "func", None), "__name__", ""),
 )
 def test_scikit_learns_checks(estimator, check):
-    name = check.func.__name__
-    if name in NOT_APPLICABLE:
-        pytest.skip(NOT_APPLICABLE[name])
+    if check.func.__name__ == "check_classifiers_train":  # it asks for accuracy: three epochs are too few
+        estimator.set_params(epochs=60)
     check(estimator)
 
 

@@ -1,6 +1,7 @@
 """``amla search`` from a dataset to the folder that it leaves, and the same experiment by every road."""
 
 import ast
+import inspect
 import json
 import subprocess
 import sys
@@ -13,6 +14,11 @@ import yaml
 from safetensors.numpy import load_file
 
 import amla as amla_package
+from amla.cli import runs
+from amla.cli.files import read_experiment
+from amla.engine.options import MANNER, SHORT
+from amla.engine.rehearsal import make_searcher, rehearse
+from amla.spec.experiment import ExperimentSpec, Problem
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 ARTIFACTS = {
@@ -140,18 +146,30 @@ def test_every_option_is_a_key_of_the_file(amla, tmp_path):
     """What the command line says and what a file says are the same words."""
     (tmp_path / "e.yaml").write_text(
         "dataset: digits\nsearcher: random\ntrials: 1\nwidth: 6\nsteps: 2\nlimit: 60\nsearch_steps: 1\n"
+        "quiet: true\njson: true\nout: here\nstore: sqlite:///here.db\n"
     )
-    found = json.loads(amla("run", "e.yaml", "--json").stdout)
+    done = amla("run", "e.yaml")
+    found = json.loads(done.stdout)
     assert (found["searcher"], found["state"], found["trials"]) == ("random", "done", 3)
+    assert done.stderr == ""
+    assert (tmp_path / "here" / "report.html").exists()
+    assert (tmp_path / "here.db").exists()
+
+
+def test_the_options_are_the_keys():
+    keys = {*SHORT, *ExperimentSpec.model_fields, *MANNER}
+    options = set(inspect.signature(runs.search).parameters) - {"assignments", "as_json"}
+    assert options <= keys
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_experiment_files_that_ship(file):
-    from amla.cli.files import read_experiment
-
-    spec, places = read_experiment(file, {}, None)
-    assert spec.dataset.name
-    assert places == {}
+    spec, manner = read_experiment(file, {}, None)
+    problem = Problem(
+        space=spec.space, space_settings=spec.space_settings, input_shape=(3, 32, 32), num_classes=10, train_size=5000
+    )
+    assert rehearse(make_searcher(spec, problem), problem)
+    assert manner == {}
 
 
 def test_a_time_budget_is_kept(amla):

@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from amla.cli.options import with_settings
-from amla.engine.options import PLACES, SHORT, spec_of
+from amla.engine.options import MANNER, SHORT, spec_of
 from amla.errors import ConfigError, SpecError
 from amla.spec import amla0
 from amla.spec.experiment import ExperimentSpec
@@ -18,8 +18,9 @@ from amla.spec.experiment import ExperimentSpec
 
 def read_experiment(
     file: Path, overrides: dict[str, Any], assignments: list[str] | None
-) -> tuple[ExperimentSpec, dict[str, str]]:
-    """The spec of a file with what the command line says put over it, and where it runs (``store``, ``out``).
+) -> tuple[ExperimentSpec, dict[str, Any]]:
+    """The spec of a file with what the command line says put over it, and its other keys (``store``, ``out``, ``quiet``,
+    ``json``).
 
     Warnings about a task file of AMLA 0.x go to standard error. Errors: ``ConfigError``, ``SpecError``.
     """
@@ -33,9 +34,9 @@ def read_experiment(
         document: dict[str, Any] = spec.to_data()
     else:
         document = _mapping(text, file.name)
-    places = {key: str(document.pop(key)) for key in PLACES if key in document}
+    manner = {key: document.pop(key) for key in MANNER if key in document}
     _clear(document, said)
-    return spec_of(with_settings(document | said, assignments)), places
+    return spec_of(with_settings(document | said, assignments)), manner
 
 
 def read_text(file: Path) -> str:

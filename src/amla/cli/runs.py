@@ -118,9 +118,15 @@ def run(
         "jobs": jobs,
         "name": name,
     }
-    spec, places = read_experiment(file, overrides, assignments)
-    where = Path(places["out"]) if "out" in places else None
-    _start(spec, out or where, store or places.get("store"), quiet, as_json)
+    spec, manner = read_experiment(file, overrides, assignments)
+    where = Path(str(manner["out"])) if "out" in manner else None
+    _start(
+        spec,
+        out or where,
+        store or manner.get("store"),
+        quiet or bool(manner.get("quiet")),
+        as_json or bool(manner.get("json")),
+    )
 
 
 def train(

@@ -36,8 +36,8 @@ SHORT: dict[str, str] = {
     "max_size_mb": "limits.max_size_mb",
     "threads": "resources.threads",
 }
-#: Keys of an experiment file that say where it runs, not what it is.
-PLACES = ("store", "out")
+#: Keys of an experiment file that say where it runs and what is shown, not what it is.
+MANNER = ("store", "out", "quiet", "json")
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
