@@ -115,7 +115,12 @@ def test_resuming_what_is_done_changes_nothing(finished, amla):
 
 def test_ctrl_c_before_anything_runs(tmp_path):
     process = subprocess.Popen(
-        command("search", *TINY), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
+        command("search", *TINY),
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # a job in the background ignores it
     )
     time.sleep(0.4)
     process.send_signal(signal.SIGINT)

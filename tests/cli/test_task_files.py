@@ -5,7 +5,14 @@ import json
 import numpy as np
 import pytest
 
-NAMES = ("darts", "enas", "nac.construction", "nac.construction.test", "nac.final", "run.test")
+NAMES = (
+    "darts",
+    "nac.construction",
+    *(
+        pytest.param(name, marks=pytest.mark.slow, id=name)
+        for name in ("enas", "nac.construction.test", "nac.final", "run.test")
+    ),
+)
 #: Parameters of the networks that the files themselves name; counted by hand or by their authors.
 PARAMETERS = {"nac.final": 11_042_241}
 

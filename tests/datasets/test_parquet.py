@@ -201,7 +201,7 @@ def test_streamed_parquet_gives_the_batches_of_memory(tmp_path, monkeypatch):
 
 def test_cifar10_of_the_shared_folder(shared_cifar10):
     dataset = load(DatasetSpec(name="cifar10", data_dir=str(shared_cifar10), limit=300))
-    assert dataset.info.sizes == {"train": 300, "valid": 5000, "test": 10000}
+    assert dataset.info.sizes == {"train": 300, "valid": 300, "test": 300}
     assert dataset.info.classes[3] == "cat"
     assert dataset.info.shape == (32, 32, 3)
     images, labels = dataset.arrays("train")

@@ -184,7 +184,10 @@ def test_threads_are_set_before_any_library_is_loaded(tmp_path: Path) -> None:
     executor = ProcessExecutor(grace=1.0)
     job = tiny.job(str(tmp_path), steps=1000, pause=0.02)
     handle = executor.submit(job.model_copy(update={"resources": Resources(threads=3), "measured": {"threads": 5}}))
-    environment = psutil.Process(json.loads(handle)["worker"]["pid"]).environ()
+    worker = psutil.Process(json.loads(handle)["worker"]["pid"])
+    deadline = time.monotonic() + 10.0
+    while "OMP_NUM_THREADS" not in (environment := worker.environ()) and time.monotonic() < deadline:
+        time.sleep(0.01)  # it still is a copy of this process, about to become a worker
     executor.cancel(handle)
     assert environment["OMP_NUM_THREADS"] == "3"
 

@@ -1,0 +1,66 @@
+"""The examples in the documentation are true."""
+
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from amla.spec.architecture import parse_architecture
+from amla.spec.costs import parameters
+from amla.spec.lower import lower
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```$", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
+    assert found, f"no {language} in {page}"
+    return [textwrap.dedent(text) for text in found]
+
+
+@pytest.mark.parametrize("text", blocks("spec.md", "json"))
+def test_architectures(text):
+    architecture = parse_architecture(text)
+    assert parameters(lower(architecture, (3, 32, 32), 10)) > 0
+    assert parse_architecture(architecture.to_json()) == architecture
+
+
+def test_the_code_about_the_documents(tmp_path):
+    for text in blocks("spec.md", "python"):
+        subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True)
+
+
+def test_plug_ins(tmp_path):
+    """Each block of extending.md is a file; together they are a package with its conformance tests."""
+    for text in blocks("extending.md", "python"):
+        name = re.match(r"# (\S+\.py)", text)
+        assert name, text
+        (tmp_path / name.group(1)).write_text(text)
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_document_of_a_search(finished):
+    (schema,) = [json.loads(text) for text in blocks("cli.md", "json")]
+    jsonschema.validate(finished.document, schema)
+
+
+def test_the_experiment_file(amla, tmp_path):
+    (text,) = blocks("cli.md", "yaml")
+    assert yaml.safe_load(text)["dataset"] == "digits"
+    (tmp_path / "quick.yaml").write_text(text)
+    assert json.loads(amla("run", "quick.yaml", "--limit", 100, "--json").stdout)["state"] == "done"
+
+
+def test_links():
+    for page in [*DOCS.glob("*.md"), DOCS.parent / "README.md"]:
+        for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+            if "://" not in link:
+                assert (page.parent / link).exists(), f"{page.name}: {link}"
