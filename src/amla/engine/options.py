@@ -34,6 +34,7 @@ SHORT: dict[str, str] = {
     "max_params": "limits.max_params",
     "max_flops": "limits.max_flops",
     "max_size_mb": "limits.max_size_mb",
+    "max_latency_ms": "limits.max_latency_ms",
     "threads": "resources.threads",
 }
 #: Keys of an experiment file that say where it runs and what is shown, not what it is.

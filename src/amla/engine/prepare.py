@@ -7,6 +7,7 @@ it on another machine, decides nothing anew.
 
 from __future__ import annotations
 
+import importlib.util
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,14 +15,17 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from amla import registry
 from amla.engine.fitting import SEARCH_SHARE, fit, measure
 from amla.engine.rehearsal import make_searcher, rehearse
-from amla.errors import ConfigError, SearchError, SpecError
+from amla.errors import ConfigError, PluginError, SearchError, SpecError
 from amla.searchers.base import Searcher
 from amla.spec.costs import costs
 from amla.spec.data import DatasetInfo
 from amla.spec.experiment import Experiment, ExperimentSpec, Problem
+from amla.spec.hyperparameters import extremes, tuned
 from amla.spec.lower import lower
+from amla.spec.objectives import measures
 from amla.spec.training import SGD, Augmentation, Budget, Clip, OneCycle, Training
 from amla.trainers.base import Trainer
 
@@ -36,6 +40,7 @@ def prepare(spec: ExperimentSpec, info: DatasetInfo, trainer: Trainer, folder: s
     Errors: ``AmlaError`` in one line for whatever is wrong with the spec, before anything is stored or trained.
     """
     problem = _problem(spec, info, suited_training(spec, info))
+    check_problem(registry.load("searchers", spec.searcher), spec.searcher, problem)
     if spec.time_budget is not None:
         spec, problem, measured = fit(spec, info, problem, trainer, default_epochs(problem.train_size))
     else:
@@ -63,6 +68,19 @@ def check_needs(searcher: Searcher[Any], trainer: Trainer, name: str) -> None:
     lacking = sorted((searcher.needs | searcher.procedures) - trainer.provides)
     if lacking:
         raise SearchError(f"the trainer {name!r} has no {', '.join(lacking)}, which this search needs")
+
+
+def check_problem(searcher: type[Searcher[Any]], name: str, problem: Problem) -> None:
+    """Errors: ``ConfigError`` where the problem asks for what this searcher does not do, or for a training that there is
+    not; ``PluginError`` where a latency cannot be measured here."""
+    if problem.hyperparameters and not searcher.tunes:
+        raise ConfigError(f"hyperparameters: the searcher {name!r} does not search them; 'tpe' and 'random' do")
+    if len(problem.objectives) > 1 and not searcher.several_objectives:
+        raise ConfigError(f"objectives: the searcher {name!r} takes one only; 'evolution' and 'random' take several")
+    for values in extremes(problem.hyperparameters):
+        tuned(problem.training, values)
+    if measures(problem) and importlib.util.find_spec("onnxruntime") is None:
+        raise PluginError(registry.missing("onnxruntime", "a latency"))
 
 
 # ----------------------------------------------------------------------------------------------------- suited to the data
@@ -108,6 +126,7 @@ def _problem(spec: ExperimentSpec, info: DatasetInfo, training: Training) -> Pro
     return Problem(
         space=spec.space,
         space_settings=spec.space_settings,
+        hyperparameters=spec.hyperparameters,
         objectives=spec.objectives,
         limits=spec.limits,
         input_shape=info.input_shape,

@@ -33,6 +33,7 @@ def drawn_result(spec: TrialSpec, seed: int, problem: Problem, position: int = 0
         snapshots=(Snapshot(step=steps // 2, statistics=statistics()),),
         parameters=found.parameters,
         flops=found.flops,
+        size_mb=found.size_mb,
         position=position + steps,
     )
 

@@ -19,6 +19,7 @@ from amla.engine.store import Store
 from amla.errors import SearchError
 from amla.executors.base import Executor, JobState
 from amla.spec.experiment import Experiment, trial_seed
+from amla.spec.objectives import judged, measures
 from amla.spec.trial import Failure, Job, Result, Trial, TrialSpec, TrialState
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,8 @@ class Scheduler:
             self._cancelled = True
             self._transition(trial, "queued", handle=None)
         else:
-            self._transition(trial, "failed" if failure else "done", result=result)
+            judgement = judged(result, self.planner.problem.limits)
+            self._transition(trial, "failed" if failure else "done", result=judgement)
 
     def _lost(self, trial: Trial) -> None:
         self._losses[trial.number] += 1
@@ -225,4 +227,5 @@ def job_of(experiment: Experiment, trial: Trial) -> Job:
         parent_folder=experiment.trial_folder(parent) if parent is not None else None,
         resources=experiment.spec.resources,
         measured=experiment.measured,
+        measures=measures(experiment.problem),
     )

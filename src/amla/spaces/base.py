@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
 
+from amla.errors import SpecError
 from amla.spec.architecture import MacroArchitecture, MicroArchitecture
 from amla.spec.base import Document
 from amla.spec.experiment import Problem
@@ -18,6 +19,17 @@ AnyArchitecture = MacroArchitecture | MicroArchitecture
 
 class SpaceSettings(Document):
     """Base of a space's settings; each space adds its own."""
+
+
+class Supernet(NamedTuple):
+    """All networks of a space in one (weight sharing, arXiv 1802.03268; continuous relaxation, arXiv 1806.09055).
+
+    ``mixtures``: mixture -> option -> the blocks of ``architecture`` (``Graph.blocks``) that compute it. The blocks of one
+    option share a strength, wherever they stand: the edges of a cell that is placed several times, say.
+    """
+
+    architecture: AnyArchitecture
+    mixtures: dict[str, dict[str, tuple[str, ...]]]
 
 
 class SearchSpace(ABC):
@@ -55,3 +67,47 @@ class SearchSpace(ABC):
     @abstractmethod
     def contains(self, architecture: AnyArchitecture) -> bool:
         """Whether the space has this architecture."""
+
+    # --------------------------------------------------------------------------- as decisions, for searchers that know no more
+    @abstractmethod
+    def decisions(self) -> dict[str, tuple[str, ...]]:
+        """Every decision that makes an architecture, with its options, both in a fixed order. Names and options are made of
+        ``A-Z a-z 0-9 _ . - /`` and at most 64 characters long, so that any other tool can carry them."""
+
+    @abstractmethod
+    def encode(self, architecture: AnyArchitecture) -> dict[str, str]:
+        """The option taken in every decision: ``decode(encode(a)) == a``. Errors: ``SpecError`` where the space has not
+        this architecture."""
+
+    @abstractmethod
+    def decode(self, taken: Mapping[str, str]) -> AnyArchitecture:
+        """The architecture that these options make; every combination makes one of the space. Where a decision does not
+        matter any more (a layer that is not there), its option is ignored.
+
+        Errors: ``SpecError`` that names a decision that is missing, or an option that it has not.
+        """
+
+    @abstractmethod
+    def size(self) -> int:
+        """How many architectures it has."""
+
+    # ---------------------------------------------------------------------------------- as one network, where it can be relaxed
+    def supernet(self) -> Supernet | None:
+        """All its networks in one; None where it cannot be relaxed."""
+        return None
+
+    def derive(self, strengths: Mapping[str, Mapping[str, float]]) -> AnyArchitecture:
+        """The architecture that the strongest options make: mixture -> option -> strength.
+
+        Errors: ``SpecError`` where the space has no supernet.
+        """
+        del strengths
+        raise SpecError("space: this space has no supernet, so nothing can be derived from one")
+
+    def kept(self, architecture: AnyArchitecture) -> dict[str, tuple[str, ...]]:
+        """The options of every mixture of the supernet that an architecture keeps, the others being off.
+
+        Errors: ``SpecError`` where the space has no supernet.
+        """
+        del architecture
+        raise SpecError("space: this space has no supernet, so it keeps nothing of one")

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from amla.errors import SpecError
+from amla.spaces import envelope_decisions
 from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings
 from amla.spaces.edits import dense_sources, inner_width, shared, with_layers, with_skips, without_layer
 from amla.spaces.limits import excess
@@ -39,6 +40,8 @@ WIDTH = 16
 #: Those that a time budget chooses from, and from where on a stage has a layer more.
 WIDTHS = (96, 64, 48, 32, 24, 16, 12, 8)
 WIDE = 48
+#: From so many pixels a side on, a time budget may halve images once more: a network of twice the width for the same cost.
+HALVED_FROM = 16
 _LAYER_NAME = re.compile(r"layer[1-9][0-9]*")
 Count = Annotated[int, Field(ge=1, le=1000)]
 
@@ -58,6 +61,9 @@ class EnvelopeSettings(SpaceSettings):
         None, description="branches of a stage in all, over exactly `layers` layers; None: any number"
     )
     stem: tuple[Step, ...] | None = None
+    halvings: int | None = Field(
+        None, ge=0, le=6, description="convolutions of stride 2 in the stem; None: as many as bring images to 64 pixels"
+    )
     head: tuple[Step, ...] = DEFAULT_HEAD
     style: Style = Style()
 
@@ -78,24 +84,34 @@ class EnvelopeSpace(SearchSpace):
         self.max_layers = settings.max_layers or tuple(layers + 2 for layers in self.layers)
         self.limited = settings.parameter_limits or (False,) * len(self.layers)
         self._check_lengths()
+        if settings.stem is not None and settings.halvings is not None:
+            raise SpecError("space_settings.halvings: the stem is given, and decides that; leave one of them out")
         self.width = settings.width or fitting_width(settings, problem)
-        self.stem = suited_stem(problem, self.width) if settings.stem is None else settings.stem
+        self.stem = suited_stem(problem, self.width, settings.halvings) if settings.stem is None else settings.stem
         self._check_widths()
 
     @classmethod
     def scales(cls, said: Mapping[str, JsonValue], problem: Problem) -> Iterator[dict[str, JsonValue]]:
-        """Widths, the wide ones with a layer more a stage; last, the narrowest one with a single layer a stage."""
+        """Widths, the wide ones with a layer more a stage; then narrower ones behind a stem that halves the image once
+        more, where that leaves enough of it; last, the narrowest with a single layer a stage."""
         operations = said.get("operations")
         least = len(operations) if isinstance(operations, list | tuple) else len(ENVELOPE)
         widths = sorted({max(width, least) for width in WIDTHS}, reverse=True)
         suited = suited_layers(problem)
         deep, shallow = [layers + 1 for layers in suited], [1 for _ in suited]
+        side = max(problem.input_shape[1:])
+        halved = {"halvings": _halvings(side) + 1} if side >> _halvings(side) >= HALVED_FROM else {}
         ladder: list[dict[str, JsonValue]] = [
-            {"width": width} | ({"layers": list(deep)} if width >= WIDE else {}) for width in widths
+            {"width": width} | ({"layers": list(deep)} if width >= WIDE else {})
+            for width in widths
+            if width >= WIDTH or not halved
         ]
-        ladder.append({"width": widths[-1], "layers": list(shallow)})
+        if halved:
+            ladder += [{"width": width, **halved} for width in widths if width < 2 * WIDTH]
+        ladder.append({"width": widths[-1], "layers": list(shallow), **halved})
         # lists that a user gave one a stage would not fit another depth; nor does max_layers of their own
         fixed = set(said) | ({"layers"} if {"blocks", "max_layers"} & set(said) else set())
+        fixed |= {"halvings"} if "stem" in said else set()
         seen: list[dict[str, JsonValue]] = []
         for rung in ladder:
             open_ = {key: value for key, value in rung.items() if key not in fixed}
@@ -105,7 +121,7 @@ class EnvelopeSpace(SearchSpace):
 
     def initial(self) -> MacroArchitecture:
         """The EnvelopeNet itself: every layer with every branch, and dense skip inputs if skips are on."""
-        network = self._bare([[self.operations] * layers for layers in self.layers])
+        network = self.bare([[self.operations] * layers for layers in self.layers])
         if self.skips:
             for stage in network.stages:
                 for layer in stage.layers:
@@ -151,7 +167,7 @@ class EnvelopeSpace(SearchSpace):
             else:
                 depth = int(rng.integers(least, max(least, most) + 1))
                 choices.append([self._subset(rng) for _ in range(depth)])
-        network = self._bare(choices)
+        network = self.bare(choices)
         if self.skips:
             for stage in network.stages:
                 for layer in stage.layers:
@@ -197,6 +213,18 @@ class EnvelopeSpace(SearchSpace):
             return False
         return architecture == self.set_widths(architecture)
 
+    def decisions(self) -> dict[str, tuple[str, ...]]:
+        return envelope_decisions.decisions(self)
+
+    def encode(self, architecture: AnyArchitecture) -> dict[str, str]:
+        return envelope_decisions.encode(self, _macro(architecture))
+
+    def decode(self, taken: Mapping[str, str]) -> MacroArchitecture:
+        return envelope_decisions.decode(self, taken)
+
+    def size(self) -> int:
+        return envelope_decisions.size(self)
+
     # ------------------------------------------------------------------------------------------------------------- helpers
     def _check_lengths(self) -> None:
         for name, values in (
@@ -224,7 +252,7 @@ class EnvelopeSpace(SearchSpace):
                     f"space_settings.blocks: {blocks} branches may be too many for the {width} channels of a layer"
                 )
 
-    def _bare(self, choices: Sequence[Sequence[Sequence[str]]]) -> MacroArchitecture:
+    def bare(self, choices: Sequence[Sequence[Sequence[str]]]) -> MacroArchitecture:
         """A network of these operations, without skips and of no particular width yet."""
         stages = tuple(
             Stage(
@@ -311,10 +339,11 @@ def suited_layers(problem: Problem) -> tuple[int, ...]:
     return (2,) * min(3, max(1, int(math.log2(max(side, 6) / 6)) + 1))
 
 
-def suited_stem(problem: Problem, channels: int) -> tuple[Step, ...]:
-    """A convolution, and for large images as many of stride 2 as bring them to at most 64 pixels a side."""
-    halvings = _halvings(max(problem.input_shape[1:]))
-    return tuple(ConvStep(channels=channels, stride=2 if halvings else 1) for _ in range(max(1, halvings)))
+def suited_stem(problem: Problem, channels: int, halvings: int | None = None) -> tuple[Step, ...]:
+    """A convolution, or as many of stride 2 as there are ``halvings``: by default as bring large images to at most 64
+    pixels a side."""
+    count = _halvings(max(problem.input_shape[1:])) if halvings is None else halvings
+    return tuple(ConvStep(channels=channels, stride=2 if count else 1) for _ in range(max(1, count)))
 
 
 def fitting_width(settings: EnvelopeSettings, problem: Problem) -> int:

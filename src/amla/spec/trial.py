@@ -109,6 +109,8 @@ class Result(Document):
     feasible: bool = True
     parameters: int = 0
     flops: int = 0
+    size_mb: float = Field(0.0, description="megabytes (10^6) of all weights as float32")
+    latency_ms: float | None = Field(None, description="of one image in onnxruntime, where it was to be measured")
     position: int = Field(0, description="optimizer steps of the whole chain so far")
     cost: Cost = Cost()
     artifacts: dict[str, str] = Field({}, description="what it left behind, by name, relative to the trial's folder")
@@ -159,6 +161,9 @@ class Job(Document):
     parent_folder: str | None = Field(None, description="URI of the folder of the trial that it inherits from")
     resources: Resources = Resources()
     measured: dict[str, JsonValue] = Field({}, description="choices measured once for the experiment: dtype, threads")
+    measures: tuple[Literal["latency_ms"], ...] = Field(
+        (), description="what to measure of the trained network besides"
+    )
 
 
 class Progress(Document):

@@ -78,6 +78,7 @@ class TorchTrainer(Trainer):
                 metrics={split: {"accuracy": accuracy, "loss": loss}},
                 parameters=found.parameters,
                 flops=found.flops,
+                size_mb=found.size_mb,
                 cost=cost,
             )
 
@@ -140,6 +141,7 @@ class TorchTrainer(Trainer):
             curve=tuple(counters.curve),
             parameters=found.parameters,
             flops=found.flops,
+            size_mb=found.size_mb,
             position=counters.position,
             cost=Cost(
                 seconds=counters.seconds + evaluate_seconds,
