@@ -72,3 +72,8 @@ def test_budgets_and_one_schedule() -> None:
     assert [trial.spec.parent for trial in trials] == [None, 0, 1, 2]
     for trial in trials:
         lower(trial.spec.architecture, (1, 8, 8), 10)
+
+
+class TestBayes(SearcherSuite):
+    name = "amla.searchers.bayes:Bayes"
+    settings: ClassVar[dict[str, Any]] = {"startup": 3}

@@ -71,6 +71,15 @@ def tuned(training: Training, values: Mapping[str, JsonValue]) -> Training:
         raise SpecError(str(error).replace("Training: ", "hyperparameters.", 1)) from None
 
 
+def value_of(training: Training, name: str) -> JsonValue:
+    """The value that a training has under a key, dots going down; a group of keys as plain data."""
+    place: Any = training
+    for part in name.split("."):
+        place = getattr(place, part)
+    value: JsonValue = place.to_data() if isinstance(place, Document) else place
+    return value
+
+
 def drawn(parameters: Mapping[str, Hyperparameter], rng: np.random.Generator) -> dict[str, JsonValue]:
     """A value of every parameter, at random as each says."""
     return {name: _draw(parameter, rng) for name, parameter in parameters.items()}
