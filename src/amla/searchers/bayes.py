@@ -22,7 +22,7 @@ from amla.spec.experiment import Problem
 from amla.spec.trial import Trial, TrialSpec
 
 #: The kernel is fitted anew whenever so many times more is known.
-GROWTH = 1.25
+GROWTH = 1.4
 #: Trials at most that it is fitted to; its cost grows with their cube.
 FITTED = 200
 #: Candidates looked at closely at a time, best first: as the space writes them, new, and within the limits.
@@ -52,15 +52,16 @@ class Bayes(ModelBased[BayesSettings]):
     def observe(self, trials: Sequence[Trial]) -> None:
         super().observe(trials)
         self._rows += [self.axes.row(point) for point in self.points[len(self._rows) :]]
-        self._tried |= {tuple(self.axes.row(self.searched.point(trial.spec))) for trial in trials}
+        self._tried |= {tuple(self.axes.row(point)) for point in self.tried[-len(trials) :]}
 
     def proposed(self, active: Sequence[Point], rng: np.random.Generator) -> TrialSpec:
         known = self.known(len(self.points), self.settings.memory)
         rows = [self._rows[index] for index in known]
         running = [self.axes.row(point) for point in active]
-        process, best = self._process(rows, list(known.values()), running)
+        process = self._process(rows, list(known.values()), running)
         ranked = sorted(known, key=lambda index: (-known[index], index))
         incumbents = [self._rows[index] for index in ranked[: self.settings.incumbents]]
+        best = float(process.predict(self._features(incumbents)).max())
         taken = self._tried | {tuple(row) for row in running}
 
         def gain(candidates: Sequence[Rows] | Rows) -> Rows:
@@ -79,16 +80,15 @@ class Bayes(ModelBased[BayesSettings]):
 
     def _process(
         self, rows: Sequence[Rows], worths: Sequence[float], running: Sequence[Rows]
-    ) -> tuple[GaussianProcessRegressor, float]:
-        """The process, with what runs taken to come out as it expects; and the best that it believes to have been found."""
+    ) -> GaussianProcessRegressor:
+        """The process, with what runs taken to come out as it expects."""
         fit, features = self._fit(), self._features(rows)
         process = conditioned(fit, features, np.array(worths))
-        expected = process.predict(features)
-        if running:
-            more = self._features(running)
-            features, values = np.concatenate([features, more]), np.concatenate([worths, process.predict(more)])
-            process = conditioned(fit, features, values)
-        return process, float(expected.max())
+        if not running:
+            return process
+        more = self._features(running)
+        values = np.concatenate([worths, process.predict(more)])
+        return conditioned(fit, np.concatenate([features, more]), values)
 
     def _candidates(self, incumbents: Sequence[Rows], rng: np.random.Generator) -> Rows:
         """(candidates, axes): drawn anywhere, and the neighbours of the best; none that was tried as it stands."""

@@ -42,17 +42,18 @@ class Relevance(StationaryKernelMixin, NormalizedKernelMixin, Kernel):  # type: 
 
     @property
     def hyperparameter_relevance(self) -> Hyperparameter:
-        return Hyperparameter("relevance", "numeric", RELEVANCE[1], len(self.relevance))
+        return Hyperparameter("relevance", "numeric", RELEVANCE[1], np.size(self.relevance))
 
     def __call__(self, X: Rows, Y: Rows | None = None, eval_gradient: bool = False) -> Any:  # noqa: N803  # the library's
-        weights = np.asarray(self.relevance)[self.groups]
+        relevance = np.atleast_1d(self.relevance)
+        weights = relevance[self.groups]
         other = X if Y is None else Y
         kernel = np.exp(-_squared(X, other, weights))
         if not eval_gradient:
             return kernel
         gradients = [
             -weight * _squared(X, other, (self.groups == group).astype(float)) * kernel
-            for group, weight in enumerate(self.relevance)
+            for group, weight in enumerate(relevance)
         ]
         return kernel, np.stack(gradients, axis=-1)
 

@@ -29,7 +29,7 @@ class ModelBasedSettings(SearcherSettings):
         None, description="the network whose training is searched; by default the first one of the envelope space"
     )
     startup: int = Field(10, ge=1, description="trials drawn at random before the model is asked")
-    memory: int = Field(500, ge=2, description="finished trials that the model knows at most: the best and the latest")
+    memory: int = Field(400, ge=2, description="finished trials that the model knows at most: the best and the latest")
     draws: int = Field(200, ge=1, description="networks drawn at most for one that keeps the limits")
 
 
@@ -45,18 +45,20 @@ class ModelBased(Searcher[M]):
         super().__init__(settings, problem)
         self.searched = Searched(problem, settings.what, settings.architecture)
         self.trials = problem.trials or settings.trials
-        self.ended = 0
-        self.points: list[Point] = []  # of the trials that were done, in order
+        self.tried: list[Point] = []  # of all that have ended, failed ones too
+        self.points: list[Point] = []  # of those that were done, in order
         self.worths: list[float] = []  # more is better; -inf where a limit was broken
 
     def observe(self, trials: Sequence[Trial]) -> None:
-        self.ended += len(trials)
-        done = [trial for trial in trials if trial.state == "done"]
-        self.points += [self.searched.point(trial.spec) for trial in done]
-        self.worths += [fitness(trial, self.problem) for trial in done]
+        for trial in trials:
+            point = self.searched.point(trial.spec)
+            self.tried.append(point)
+            if trial.state == "done":
+                self.points.append(point)
+                self.worths.append(fitness(trial, self.problem))
 
     def suggest(self, active: Sequence[Trial], number: int) -> TrialSpec | None:
-        if self.ended + len(active) >= self.trials:
+        if len(self.tried) + len(active) >= self.trials:
             return None
         rng = self.problem.rng(number)
         if len(self.known(len(self.points), self.settings.startup)) < self.settings.startup:
@@ -80,4 +82,4 @@ class ModelBased(Searcher[M]):
 
     @property
     def finished(self) -> bool:
-        return self.ended >= self.trials
+        return len(self.tried) >= self.trials
