@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import pytest
 
 from amla.spec.experiment import Problem
+from amla.spec.hyperparameters import Choice, Integer, Real
 from amla.spec.lower import lower
 from amla.spec.training import Budget
 from amla.testing.searchers import SearcherSuite
@@ -74,6 +75,27 @@ def test_budgets_and_one_schedule() -> None:
         lower(trial.spec.architecture, (1, 8, 8), 10)
 
 
-class TestBayes(SearcherSuite):
-    name = "amla.searchers.bayes:Bayes"
-    settings: ClassVar[dict[str, Any]] = {"startup": 3}
+NASBENCH = SearcherSuite.problem.model_copy(
+    update={"space": "nasbench201", "space_settings": {"width": 4, "cells": 1}}
+)
+TUNED = {
+    "schedule.rate": Real(low=0.01, high=0.5, log=True),
+    "batch_size": Integer(low=16, high=64),
+    "optimizer": Choice(options=({"kind": "sgd"}, {"kind": "adamw", "weight_decay": 0.1})),
+}
+
+
+@pytest.mark.parametrize("name", ["bayes", "tpe"])
+@pytest.mark.parametrize(
+    ("problem", "what"),
+    [(SearcherSuite.problem, "architecture"), (SearcherSuite.problem, "training"), (NASBENCH, "both")],
+    ids=["architecture", "training", "both"],
+)
+class TestModelBased(SearcherSuite):
+    """Of six trials, three are the model's."""
+
+    @pytest.fixture(autouse=True)
+    def _variant(self, name: str, problem: Problem, what: str) -> None:
+        self.name = name
+        self.settings = {"startup": 3, "what": what}
+        self.problem = problem if what == "architecture" else problem.model_copy(update={"hyperparameters": TUNED})

@@ -33,7 +33,7 @@ class BayesSettings(ModelBasedSettings):
     candidates: int = Field(300, ge=1, description="points drawn at random among which the model chooses")
     incumbents: int = Field(5, ge=1, description="the best trials, whose neighbours the model chooses among as well")
     relevances: int = Field(
-        32, ge=0, description="decisions and hyperparameters at most that have each a relevance; more share one"
+        16, ge=0, description="decisions of the space at most that have each a relevance of their own; more share one"
     )
 
 
@@ -108,6 +108,7 @@ class Bayes(ModelBased[BayesSettings]):
         if self._fitted is None or self._fitted[0] != count:
             known = self.known(count, FITTED)
             features, axes = self.axes.features([self._rows[index] for index in known])
-            groups = axes if len(self.axes.options) <= self.settings.relevances else np.zeros_like(axes)
+            decisions = len(self.searched.decisions)
+            groups = axes if decisions <= self.settings.relevances else np.maximum(axes - decisions + 1, 0)
             self._fitted = count, fitted(features, np.array(list(known.values())), groups)
         return self._fitted[1]
