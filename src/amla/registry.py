@@ -35,6 +35,7 @@ EXTRA_OF = {
     "jax": "keras",
     "datasets": "data",
     "pyarrow": "data",
+    "optuna": "tpe",
     "ray": "ray",
     "kubernetes": "kubernetes",
     "grpc": "katib",

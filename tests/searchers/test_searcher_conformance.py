@@ -75,9 +75,7 @@ def test_budgets_and_one_schedule() -> None:
         lower(trial.spec.architecture, (1, 8, 8), 10)
 
 
-NASBENCH = SearcherSuite.problem.model_copy(
-    update={"space": "nasbench201", "space_settings": {"width": 4, "cells": 1}}
-)
+NASBENCH = SearcherSuite.problem.model_copy(update={"space": "nasbench201", "space_settings": {"width": 4, "cells": 1}})
 TUNED = {
     "schedule.rate": Real(low=0.01, high=0.5, log=True),
     "batch_size": Integer(low=16, high=64),

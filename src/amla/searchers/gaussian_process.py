@@ -44,7 +44,7 @@ class Relevance(StationaryKernelMixin, NormalizedKernelMixin, Kernel):  # type: 
     def hyperparameter_relevance(self) -> Hyperparameter:
         return Hyperparameter("relevance", "numeric", RELEVANCE[1], np.size(self.relevance))
 
-    def __call__(self, X: Rows, Y: Rows | None = None, eval_gradient: bool = False) -> Any:  # noqa: N803  # the library's
+    def __call__(self, X: Rows, Y: Rows | None = None, eval_gradient: bool = False) -> Any:  # the library's
         relevance = np.atleast_1d(self.relevance)
         weights = relevance[self.groups]
         other = X if Y is None else Y
@@ -56,8 +56,6 @@ class Relevance(StationaryKernelMixin, NormalizedKernelMixin, Kernel):  # type: 
             for group, weight in enumerate(relevance)
         ]
         return kernel, np.stack(gradients, axis=-1)
-
-
 
 
 class Fit(NamedTuple):

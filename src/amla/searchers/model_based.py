@@ -19,7 +19,7 @@ from amla.spec.trial import Trial, TrialSpec
 
 
 class ModelBasedSettings(SearcherSettings):
-    trials: int = Field(100, ge=1, description="search trials, where the experiment sets no number of them")
+    trials: int = Field(30, ge=1, description="search trials, where the experiment sets no number of them")
     what: What | None = Field(
         None,
         description="architecture, training (its hyperparameters) or both; by default the architecture, and the"

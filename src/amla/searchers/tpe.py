@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import TPESampler
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import Field, JsonValue
 
 from amla.searchers.model_based import ModelBased, ModelBasedSettings
@@ -25,17 +24,31 @@ from amla.searchers.searched import Point
 from amla.spaces.limits import excess
 from amla.spec.experiment import Problem
 from amla.spec.hyperparameters import Choice, Hyperparameter, Integer
-from amla.spec.trial import Trial, TrialSpec
+from amla.spec.trial import TrialSpec
 
-#: How often the sampler is asked for a point that is new and keeps the limits, before one is drawn at random.
-ASKED = 20
+#: How often the sampler is asked for a point that is new and keeps the limits, before one is drawn at random. What it
+#: said in vain counts as running meanwhile, so that it says something else.
+ASKED = 4
 
 
 class TPESettings(ModelBasedSettings):
     multivariate: bool = Field(True, description="one density for all decisions together (arXiv 1807.01774)")
-    group: bool = Field(False, description="multivariate in groups of what was decided together")
-    candidates: int = Field(24, ge=1, description="points drawn from the good trials' density, of which the best is taken")
+    candidates: int = Field(
+        24, ge=1, description="points drawn from the good trials' density, of which the best is taken"
+    )
     constant_liar: bool = Field(True, description="networks that are being trained count as bad ones")
+
+
+class Sampler(TPESampler):
+    """Optuna's, told what all trials have in common instead of finding it out from each of them, which takes longer than
+    all the rest."""
+
+    def __init__(self, together: dict[str, BaseDistribution], **settings: Any) -> None:
+        super().__init__(**settings)
+        self.together = together
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
+        return self.together
 
 
 class TPE(ModelBased[TPESettings]):
@@ -56,8 +69,8 @@ class TPE(ModelBased[TPESettings]):
         self._catch_up()
         taken = {_key(point) for point in [*self.tried, *active]}
         with self._running(active) as asked:
-            for seed in rng.integers(2**32, size=ASKED):
-                self._study.sampler = self._sampler(int(seed))
+            self._study.sampler = self._sampler(int(rng.integers(2**32)))
+            for _ in range(ASKED):
                 trial = self._study.ask(self.distributions)
                 asked.append(trial.number)
                 spec = self.searched.spec(self._point(trial.params))
@@ -97,16 +110,15 @@ class TPE(ModelBased[TPESettings]):
                 self._study.tell(number, state=TrialState.FAIL)
 
     def _sampler(self, seed: int) -> TPESampler:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return TPESampler(
-                seed=seed,
-                n_startup_trials=1,  # ours are drawn before it is asked
-                n_ei_candidates=self.settings.candidates,
-                multivariate=self.settings.multivariate,
-                group=self.settings.group and self.settings.multivariate,
-                constant_liar=self.settings.constant_liar,
-            )
+        together = {name: d for name, d in self.distributions.items() if not d.single()}
+        return Sampler(
+            together if self.settings.multivariate else {},
+            seed=seed,
+            n_startup_trials=1,  # ours are drawn before it is asked
+            n_ei_candidates=self.settings.candidates,
+            multivariate=self.settings.multivariate,
+            constant_liar=self.settings.constant_liar,
+        )
 
     def _params(self, point: Point) -> dict[str, Any]:
         """A point as Optuna writes it."""
