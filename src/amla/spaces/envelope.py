@@ -15,8 +15,8 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from amla.errors import SpecError
-from amla.spaces import envelope_decisions, stems
-from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings
+from amla.spaces import envelope_decisions, envelope_supernet, stems
+from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings, Supernet
 from amla.spaces.edits import (
     dense_sources,
     edited_operations,
@@ -123,7 +123,11 @@ class EnvelopeSpace(SearchSpace):
 
     def initial(self) -> MacroArchitecture:
         """The EnvelopeNet itself: every layer with every branch, and dense skip inputs if skips are on."""
-        network = self.bare([[self.operations] * layers for layers in self.layers])
+        return self.envelope(self.layers)
+
+    def envelope(self, depth: Sequence[int]) -> MacroArchitecture:
+        """An EnvelopeNet with so many layers in each stage."""
+        network = self.bare([[self.operations] * layers for layers in depth])
         if self.skips:
             for stage in network.stages:
                 for layer in stage.layers:
@@ -226,6 +230,15 @@ class EnvelopeSpace(SearchSpace):
 
     def size(self) -> int:
         return envelope_decisions.size(self)
+
+    def supernet(self) -> Supernet | None:
+        return envelope_supernet.supernet(self)
+
+    def derive(self, strengths: Mapping[str, Mapping[str, float]]) -> MacroArchitecture:
+        return envelope_supernet.derive(self, strengths)
+
+    def kept(self, architecture: AnyArchitecture) -> dict[str, tuple[str, ...]]:
+        return envelope_supernet.kept(self, _macro(architecture))
 
     # ------------------------------------------------------------------------------------------------------------- helpers
     def _check_lengths(self) -> None:
