@@ -1,6 +1,7 @@
-"""The space of DARTS (arXiv 1806.09055 section 3.1): a normal and a reduction cell of 4 nodes, each the sum of two
-operations on two different earlier outputs; the cell gives the concatenation of its nodes. Cells are stacked, with a
-reduction at one and at two thirds of the depth.
+"""DARTS: a normal and a reduction cell of 4 nodes, each node two of 7 operations (arXiv 1806.09055 section 3.1).
+
+A node is the sum of its two operations, on two different earlier outputs; a cell gives the concatenation of its nodes. Cells
+are stacked, with a reduction at one and at two thirds of the depth.
 
 Where the published networks shuffle pixels to halve the resolution of an identity, here stands a 1x1 convolution of stride
 2: as many parameters, and it reads every other pixel.

@@ -1,5 +1,6 @@
-"""The space of EnvelopeNets (arXiv 1803.06744 section 3): stages of layers, a layer any non-empty set of the envelope's
-branches, skip connections from earlier layers, a widener between two stages.
+"""EnvelopeNets: stages of layers, each any of the envelope's branches, with skips between them (arXiv 1803.06744 section 3).
+
+A layer has at least one branch; a widener stands between two stages.
 
 The edits are pure functions on a ``MacroArchitecture``; NAC's phases and every other searcher use the same ones.
 """

@@ -1,5 +1,6 @@
-"""The space of NAS-Bench-201 (arXiv 2001.00326 section 2): a cell of 4 nodes, one of 5 operations on each of its 6 edges,
-stacked as published: 3 stages of cells, a residual block of stride 2 between two stages.
+"""NAS-Bench-201: one cell of 4 nodes, one of 5 operations on each of its 6 edges (arXiv 2001.00326 section 2).
+
+It is stacked as published: 3 stages of cells, a residual block of stride 2 between two stages.
 
 A table of results knows these cells by a line of text each, ``|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|``:
 ``arch_str`` and ``from_arch_str``. An architecture is built once a process and shared by every space that has it, so that a
