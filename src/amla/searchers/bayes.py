@@ -68,14 +68,15 @@ class Bayes(ModelBased[BayesSettings]):
             return expected_improvement(process, self._features(candidates), best)
 
         candidates = self._candidates(incumbents, rng)
-        order = np.argsort(-gain(candidates), kind="stable")
+        order = np.argsort(-gain(candidates), kind="stable") if len(candidates) else candidates.astype(int)
         for start in range(0, len(order), CLOSELY):
-            specs = [self.searched.spec(self.axes.point(row)) for row in candidates[order[start : start + CLOSELY]]]
+            specs: list[TrialSpec] = [self.searched.spec(self.axes.point(row)) for row in candidates[order[start : start + CLOSELY]]]
             places = [self.axes.row(self.searched.point(spec)) for spec in specs]
             gains = np.where([tuple(place) in taken for place in places], -np.inf, gain(places))
-            for index in np.argsort(-gains, kind="stable"):
-                if gains[index] > -np.inf and excess(specs[index].architecture, self.problem) is None:
-                    return specs[index]
+            for index in map(int, np.argsort(-gains, kind="stable")):
+                spec = specs[index]
+                if gains[index] > -np.inf and excess(spec.architecture, self.problem) is None:
+                    return spec
         return self.searched.drawn(rng, self.settings.draws)
 
     def _process(
