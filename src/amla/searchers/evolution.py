@@ -98,11 +98,13 @@ class Evolution(Searcher[EvolutionSettings]):
     def _parent(self, rng: np.random.Generator) -> Member:
         """The best of a sample; the first drawn where several are as good."""
         if len(self.problem.objectives) == 1:
-            drawn = rng.integers(len(self.population), size=self.settings.sample)
-            return min((self.population[i] for i in drawn), key=lambda member: (member.violation, member.losses))
+            drawn: list[int] = rng.integers(len(self.population), size=self.settings.sample).tolist()
+            return min(
+                (self.population[index] for index in drawn), key=lambda member: (member.violation, member.losses)
+            )
         places = _places(self.population)
-        drawn = rng.integers(len(self.population), size=BINARY)
-        return self.population[min(drawn, key=lambda i: places[i])]
+        drawn = rng.integers(len(self.population), size=BINARY).tolist()
+        return self.population[min(drawn, key=lambda index: places[index])]
 
     def _child(self, parent: Member, rng: np.random.Generator) -> AnyArchitecture:
         network = parent.network

@@ -72,8 +72,7 @@ class LocalSearch(Searcher[LocalSearchSettings]):
     def _climb(self, trial: Trial) -> None:
         """Where the climb stands after one more trial."""
         if trial.state == "done" and (
-            self.centre is None
-            or (self.settings.first_improvement and self._value(trial) > self._value(self.centre))
+            self.centre is None or (self.settings.first_improvement and self._value(trial) > self._value(self.centre))
         ):
             self._move(trial)
         while self.centre is not None and all(key in self.tried for key in self.around):

@@ -31,7 +31,9 @@ class SuccessiveHalvingSettings(SearcherSettings):
     settings: dict[str, JsonValue] = Field({}, description="of that searcher")
     eta: int = Field(3, ge=2, description="one network in so many is promoted; budgets grow by this factor")
     rungs: int = Field(3, ge=1, le=20)
-    trials: int = Field(30, ge=1, description="trainings, promotions too, where the experiment sets no number of trials")
+    trials: int = Field(
+        30, ge=1, description="trainings, promotions too, where the experiment sets no number of trials"
+    )
 
 
 class SuccessiveHalving(Searcher[SuccessiveHalvingSettings]):
@@ -50,7 +52,9 @@ class SuccessiveHalving(Searcher[SuccessiveHalvingSettings]):
         self.ends = _ends(settings, problem)
         self.rungs: list[list[Trial]] = [[] for _ in self.ends]
         self.promoted: set[int] = set()  # numbers of trials that others go on from
-        self.shown: dict[int, Trial] = {}  # networks by the number of their first trial, as the other searcher sees them
+        self.shown: dict[
+            int, Trial
+        ] = {}  # networks by the number of their first trial, as the other searcher sees them
         self.stale = False
         self.seen = 0
 
@@ -127,7 +131,9 @@ class SuccessiveHalving(Searcher[SuccessiveHalvingSettings]):
             raise ConfigError(f"settings.settings, of the searcher {name!r}: {error}") from None
         inner: Searcher[Any] = cls(settings, self.inner_problem)
         if inner.closes or inner.finished or inner.procedures != frozenset({"train"}):
-            raise ConfigError(f"settings.searcher: {name!r} does not propose one network after another, as 'random' does")
+            raise ConfigError(
+                f"settings.searcher: {name!r} does not propose one network after another, as 'random' does"
+            )
         return inner
 
 
