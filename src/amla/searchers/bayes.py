@@ -68,9 +68,13 @@ class Bayes(ModelBased[BayesSettings]):
             return expected_improvement(process, self._features(candidates), best)
 
         candidates = self._candidates(incumbents, rng)
-        order = np.argsort(-gain(candidates), kind="stable") if len(candidates) else candidates.astype(int)
+        if not len(candidates):  # everything near and all that was drawn has been tried
+            return self.searched.drawn(rng, self.settings.draws)
+        order = np.argsort(-gain(candidates), kind="stable")
         for start in range(0, len(order), CLOSELY):
-            specs: list[TrialSpec] = [self.searched.spec(self.axes.point(row)) for row in candidates[order[start : start + CLOSELY]]]
+            specs: list[TrialSpec] = [
+                self.searched.spec(self.axes.point(row)) for row in candidates[order[start : start + CLOSELY]]
+            ]
             places = [self.axes.row(self.searched.point(spec)) for spec in specs]
             gains = np.where([tuple(place) in taken for place in places], -np.inf, gain(places))
             for index in map(int, np.argsort(-gains, kind="stable")):
