@@ -116,6 +116,11 @@ class Searcher(ABC, Generic[S]):
     def finished(self) -> bool:
         """Whether it has nothing more to suggest, whatever comes."""
 
+    def understudy(self) -> Searcher[S]:
+        """A fresh searcher whose networks cost what this one's do, for a rehearsal, where results mean nothing: one that
+        takes long over a suggestion gives another. By default itself."""
+        return self
+
     def final(self, trials: Sequence[Trial]) -> TrialSpec | None:
         """The training of the network that the search found, to the end. None where there is none.
 
