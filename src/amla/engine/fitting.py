@@ -63,28 +63,37 @@ def fit(
     end = time.monotonic() + spec.time_budget * (1.0 - RESERVE)
     plans = _plans(spec, problem)
     least = suited_epochs * ENOUGH[0]
-    measured = measure(plans[-1].trials, plans[-1].problem, trainer)
+    threads = spec.resources.threads
+    measured = measure(plans[-1].trials, plans[-1].problem, trainer, threads)
     speed = plans[-1].flops / _step_seconds(measured)
     left = _left(end, plans[-1], info, measured)
     chosen, epochs = plans[-1], _epochs(plans[-1], left, _step_seconds(measured))
     for plan in plans[:-1]:
         if _epochs(plan, end - time.monotonic(), plan.flops / speed / WIDE_GAIN) < least:
             continue
-        found = measure(plan.trials, plan.problem, trainer)
+        found = measure(plan.trials, plan.problem, trainer, threads)
         if (affordable := _epochs(plan, _left(end, plan, info, found), _step_seconds(found))) >= least:
             chosen, epochs, measured = plan, affordable, found
             break
     if epochs * problem.train_size < problem.training.batch_size:  # not even a step
         raise ConfigError(f"time_budget: {spec.time_budget:g} s is too short for a search here; give more")
+    measured = measured | _remembered(spec, chosen, info, measured)
     return chosen.spec, _with_budgets(chosen, min(epochs, suited_epochs * ENOUGH[1])), measured
 
 
-def measure(trials: Sequence[Trial], problem: Problem, trainer: Trainer) -> Measured:
-    """What the trainer measures on the first of these trials."""
+def _remembered(spec: ExperimentSpec, chosen: Plan, info: DatasetInfo, measured: Measured) -> Measured:
+    """The settings of the searcher that were fitted, not said; and how long the validation split takes to read."""
+    fitted = {key: value for key, value in chosen.spec.settings.items() if key not in spec.settings}
+    seconds = float(str(measured.get("evaluate_seconds", 0.0))) * info.sizes["valid"]
+    return {"fitted": fitted, "valid_seconds": seconds}
+
+
+def measure(trials: Sequence[Trial], problem: Problem, trainer: Trainer, threads: int = 0) -> Measured:
+    """What the trainer measures on the first of these trials, with so many CPU threads (0: as many as are best)."""
     if not trials:
         return {}
     graph = lower(trials[0].spec.architecture, problem.input_shape, problem.num_classes)
-    return dict(trainer.measure(graph, problem.training, {}))
+    return dict(trainer.measure(graph, problem.training, {"threads": threads} if threads else {}))
 
 
 def _plans(spec: ExperimentSpec, problem: Problem) -> list[Plan]:
