@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+import shlex
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from amla.engine.arms import ComparisonSpec, Run, chosen, comparison_of, runs_of
 from amla.engine.store import Store, default_url
 from amla.errors import AmlaError, ConfigError, StoreError
 from amla.reports.comparison import Arm, Comparison, Member, arms_of, compared, ended
+from amla.reports.comparison_page import write_comparison
+from amla.reports.plots import check_library
 from amla.spec.experiment import Experiment, ExperimentSpec
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Overseer:
     watch: Callable[[], AbstractContextManager[api.Watch]] = lambda: contextlib.nullcontext(api.Watch())
 
 
-class Stopped(Exception):  # noqa: N818  # not an error
+class Stopped(Exception):
     """Somebody wants to stop; running the comparison again goes on."""
 
 
@@ -52,16 +52,21 @@ def compare(
     always: by default ``amla-runs/NAME``) the table and plots are written there. ``arms`` and ``seeds`` take a part of a
     file. Errors: ``AmlaError`` in one line; see ``reports.comparison.compared`` for what is not comparable.
     """
+    file = comparison_file(experiments)
+    spec = chosen(read_comparison(file), arms, seeds) if file else None
+    folder = Path(out) if out else api.RUNS / spec.name if spec else None
+    if folder:
+        check_library()
     with Store(store or default_url()) as opened:
-        file = comparison_file(experiments)
-        if file is None:
+        if spec is None:
             found, name = stored_arms(opened, [str(e) for e in experiments]), "comparison"
         else:
-            spec = chosen(read_comparison(file), arms, seeds)
             name, baseline = spec.name, baseline or spec.baseline
-            folder = Path(out) if out else api.RUNS / name
-            found = run_arms(spec, opened, folder.absolute(), overseer)
-    return compared(name, found, baseline, anyway=anyway)
+            found = run_arms(spec, opened, (folder or api.RUNS).absolute(), overseer)
+    comparison = compared(name, found, baseline, anyway=anyway)
+    if folder:
+        write_comparison(comparison, found, folder, shlex.join(["amla", "compare", *map(str, experiments)]))
+    return comparison
 
 
 def comparison_file(experiments: Sequence[str | Path]) -> Path | None:

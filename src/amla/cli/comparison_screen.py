@@ -34,13 +34,17 @@ def overseen(quiet: bool, store: str | None) -> Overseer:
 
 
 def print_comparison(found: Comparison) -> None:
-    """The table, on standard output."""
+    """What was found, and what it cost, on standard output."""
     console = Console()
-    shown = Table(title=found.name, title_style="bold")
-    for column in columns(found):
-        shown.add_column(column, justify="left" if column in ("arm", "device") else "right")
-    for row in table(found):
-        shown.add_row(*row)
-    console.print(shown)
+    heads, rows = columns(found), table(found)
+    cut = heads.index("search s")
+    for title, places in ((found.name, range(cut)), ("what it cost", [0, *range(cut, len(heads))])):
+        shown = Table(title=title, title_style="bold")
+        for place in places:
+            left = heads[place] in ("arm", "device")
+            shown.add_column(heads[place], justify="left" if left else "right", no_wrap=place == 0)
+        for row in rows:
+            shown.add_row(*(row[place] for place in places))
+        console.print(shown)
     for line in footnotes(found):
         console.print(line, soft_wrap=True, highlight=False, markup=False)

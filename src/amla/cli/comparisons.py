@@ -25,7 +25,8 @@ def compare(
     arms: Annotated[str | None, typer.Option(help="Some arms of the file: a,b", show_default=False)] = None,
     seeds: Annotated[str | None, typer.Option(help="Other seeds than the file's: 0,1", show_default=False)] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for table, plots and runs; amla-runs/NAME for a file", show_default=False)
+        Path | None,
+        typer.Option(help="Folder for table, plots and runs; amla-runs/NAME for a file", show_default=False),
     ] = None,
     store: StoreOption = None,
     quiet: QuietOption = False,

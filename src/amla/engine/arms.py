@@ -72,7 +72,9 @@ def _check(spec: ComparisonSpec) -> None:
     if len(set(spec.seeds)) < len(spec.seeds):
         raise ConfigError(f"{spec.name}: seeds: one is there twice")
     if spec.baseline is not None and spec.baseline not in spec.arms:
-        raise ConfigError(f"{spec.name}: baseline: no arm is called {spec.baseline!r}; there are {', '.join(spec.arms)}")
+        raise ConfigError(
+            f"{spec.name}: baseline: no arm is called {spec.baseline!r}; there are {', '.join(spec.arms)}"
+        )
     for arm, keys in spec.arms.items():
         if not arm.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(f"{spec.name}: arms: {arm!r} is no name; letters, digits, - and _ make one")
@@ -94,9 +96,7 @@ def chosen(spec: ComparisonSpec, arms: Collection[str] = (), seeds: Collection[i
 def runs_of(spec: ComparisonSpec) -> list[Run]:
     """All experiments in the order in which they are to run: seed by seed with the arms taking turns, so that whatever
     becomes of the machine meets all arms alike. Errors: ``ConfigError`` naming the arm and what is wrong with it."""
-    runs = [
-        Run(arm, seed, _spec(spec, arm, keys, seed)) for seed in spec.seeds for arm, keys in spec.arms.items()
-    ]
+    runs = [Run(arm, seed, _spec(spec, arm, keys, seed)) for seed in spec.seeds for arm, keys in spec.arms.items()]
     for run in runs[: len(spec.arms)]:
         searcher = registry.load("searchers", run.spec.searcher)
         try:

@@ -112,7 +112,9 @@ def csv_text(found: Comparison) -> str:
         spreads = [row.figures.get(name) for name in FIGURES]
         values = [value for spread in spreads for value in ((spread.mean, spread.std) if spread else ("", ""))]
         against = row.against_baseline
-        tested = [against.kind, against.n, against.difference, against.low, against.high, against.p] if against else [""] * 6
+        tested = (
+            [against.kind, against.n, against.difference, against.low, against.high, against.p] if against else [""] * 6
+        )
         seeds = " ".join(map(str, row.seeds))
         writer.writerow([row.arm, row.searcher, seeds, len(row.failed), *values, *tested, "; ".join(row.devices)])
     return file.getvalue()
