@@ -24,8 +24,8 @@ from amla.spec.experiment import Experiment, ExperimentSpec
 
 @dataclass(frozen=True)
 class Overseer:
-    """Who is told what while a comparison runs: ``on_run`` hears which run comes next, and how many are left with it;
-    ``watch`` opens a ``Watch`` for each."""
+    """Who is told what while a comparison runs: ``on_run`` hears of each that is not there yet, the how-manieth it is and of
+    how many; ``watch`` opens a ``Watch`` for it; ``on_failure`` hears why one came to nothing."""
 
     on_run: Callable[[Run, int, int], None] = lambda run, number, count: None  # noqa: ARG005
     on_failure: Callable[[Run, str], None] = lambda run, reason: None  # noqa: ARG005
@@ -65,7 +65,12 @@ def compare(
             found = run_arms(spec, opened, (folder or api.RUNS).absolute(), overseer)
     comparison = compared(name, found, baseline, anyway=anyway)
     if folder:
-        write_comparison(comparison, found, folder, shlex.join(["amla", "compare", *map(str, experiments)]))
+        said = {"--arms": ",".join(arms), "--seeds": ",".join(map(str, seeds)), "--anyway": anyway}
+        words = [
+            word for key, value in said.items() if value for word in ([key] if value is True else [key, str(value)])
+        ]
+        command = shlex.join(["amla", "compare", *map(str, experiments), *words])
+        write_comparison(comparison, found, folder, command)
     return comparison
 
 
@@ -101,8 +106,11 @@ def run_arms(spec: ComparisonSpec, store: Store, out: Path, overseer: Overseer) 
             _must_be_same(known[str(run.spec.name)], run)
     members: dict[str, list[Member]] = {arm: [] for arm in spec.arms}
     failed: dict[str, list[str]] = {arm: [] for arm in spec.arms}
-    for number, run in enumerate(runs):
-        overseer.on_run(run, number, len(runs))
+    ended_before = {name for name, experiment in known.items() if experiment.state in ("done", "failed")}
+    left = [run for run in runs if run.spec.name not in ended_before]
+    for run in runs:
+        if run in left:
+            overseer.on_run(run, left.index(run), len(left))
         try:
             members[run.arm].append(_ended(run, known.get(str(run.spec.name)), store, out, overseer))
         except AmlaError as error:

@@ -68,7 +68,7 @@ def _drawn(draw: Callable[[Any, Sequence[Arm]], None], arms: Sequence[Arm], pane
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    style = {
+    style: dict[Any, Any] = {
         "svg.hashsalt": "amla",
         "svg.fonttype": "none",
         "font.family": "sans-serif",
@@ -123,7 +123,7 @@ def _cost(axes: Sequence[Axes], arms: Sequence[Arm]) -> None:
     for arm in arms:
         _dots(axes[0], arm, "total_seconds", colours(arms)[arm.name])
     axes[0].set_xlabel("seconds of search, selection and final training")
-    axes[0].set_xlim(left=0)
+    axes[0].set_xlim(0, 1.06 * max(m.figures["total_seconds"] for arm in arms for m in arm.members))
     axes[0].set_ylabel("test accuracy, %")
     axes[0].set_title("Accuracy against total cost: every seed, and the mean", fontsize=10, loc="left")
 
