@@ -88,7 +88,7 @@ def test_nothing_is_run_twice(ran, amla):
 
 
 def test_stored_experiments_are_put_into_arms(ran, amla):
-    place, found = ran
+    place, _ = ran
     names = [f"tiny-{arm}-s{seed}" for arm in ("random", "envelope") for seed in (0, 1)]
     table = json.loads(amla("compare", *names, "--json", at=place).stdout)
     assert [(row["arm"], row["seeds"]) for row in table["rows"]] == [("random", [0, 1]), ("envelope", [0, 1])]

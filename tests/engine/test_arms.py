@@ -7,7 +7,7 @@ import pytest
 from amla import registry
 from amla.comparing import read_comparison
 from amla.engine.arms import chosen, comparison_of, runs_of
-from amla.errors import ConfigError
+from amla.errors import AmlaError, ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FILE = {
@@ -43,7 +43,7 @@ def test_a_part():
     part = chosen(comparison_of(FILE, "test"), ["a"], [7])
     assert [run.spec.name for run in runs_of(part)] == ["test-a-s7"]
     assert part.baseline is None
-    with pytest.raises(ConfigError, match="'c'.*a, b"):
+    with pytest.raises(ConfigError, match=r"'c'.*a, b"):
         chosen(comparison_of(FILE, "test"), ["c"])
 
 
@@ -52,7 +52,7 @@ def test_a_part():
     [
         ({"arms": None}, "arms: none"),
         ({"arms": {}}, "arms"),
-        ({"arms": {"a/b": {}}}, "'a/b' is no name"),
+        ({"arms": {"a/b": {}}, "baseline": None}, "'a/b' is no name"),
         ({"arms": {"a": {"searcher": "random", "seed": 1}}, "baseline": None}, "seed: each experiment"),
         ({"name": "no good"}, "name"),
         ({"seeds": []}, "seeds: the list is empty"),
@@ -65,7 +65,7 @@ def test_a_part():
     ],
 )
 def test_bad_files(change, said):
-    with pytest.raises(Exception, match=said) as raised:
+    with pytest.raises(AmlaError, match=said) as raised:
         runs_of(comparison_of(FILE | change, "test"))
     assert "\n" not in str(raised.value)
 

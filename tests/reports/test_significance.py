@@ -36,7 +36,7 @@ def test_only_seeds_that_both_have_are_pairs():
 
 
 def test_welch_where_no_seeds_match():
-    """Means 2 and 5, variances 1 and 4, three values each: Welch's degrees of freedom are (5/3)^2 / ((1/3)^2 / 2 + (4/3)^2 / 2)."""
+    """Means 2 and 5, variances 1 and 4, three values each."""
     found = difference({0: 1.0, 1: 2.0, 2: 3.0}, {3: 3.0, 4: 5.0, 5: 7.0})
     freedom = (5 / 3) ** 2 / ((1 / 3) ** 2 / 2 + (4 / 3) ** 2 / 2)
     error = math.sqrt(5 / 3)
