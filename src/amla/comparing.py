@@ -57,6 +57,8 @@ def compare(
     folder = Path(out) if out else api.RUNS / spec.name if spec else None
     if folder:
         check_library()
+    if spec and baseline is not None and baseline not in spec.arms:  # said now, not after an hour
+        raise ConfigError(f"--baseline: no arm is called {baseline!r}; there are {', '.join(spec.arms)}")
     with Store(store or default_url()) as opened:
         if spec is None:
             found, name = stored_arms(opened, [str(e) for e in experiments]), "comparison"
