@@ -127,8 +127,12 @@ def run(
     store: str | None = None,
     out: str | Path | None = None,
     watch: Watch = Watch(),
+    rename: bool = False,
 ) -> SearchResult:
-    """Prepare, store and run an experiment to its end, and export what it found. Errors: ``AmlaError``."""
+    """Prepare, store and run an experiment to its end, and export what it found. Errors: ``AmlaError``.
+
+    ``rename``: where its name is taken in the store, it gets a number (an error otherwise).
+    """
     trainer = make_trainer(spec.trainer)
     registry.load("executors", spec.executor)
     data = datasets.load(spec.dataset)
@@ -138,6 +142,9 @@ def run(
         raise SpecError(f"{folder} already holds a run; give another --out")
     experiment = prepare(spec, data.info, trainer, str(folder), experiment_id)
     with Store(store or default_url()) as opened:
+        if rename and spec.name is not None:
+            named = spec.model_copy(update={"name": opened.free_name(spec.name)})
+            experiment = experiment.model_copy(update={"spec": named})
         folder.mkdir(parents=True, exist_ok=True)
         opened.create(experiment)
         return _drive(opened, experiment, watch)
