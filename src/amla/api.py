@@ -234,7 +234,7 @@ def final_trial(trials: Sequence[Trial]) -> Trial | None:
 def _same_kind(model: Model, data: Dataset) -> None:
     if data.info.shape != model.data.shape:
         raise DataError(
-            f"the network takes images of {model.data.shape}, the dataset has {data.info.shape}; see --image-size"
+            f"the network takes images of {model.data.shape} (height, width, channels), the dataset has {data.info.shape}"
         )
     if data.info.num_classes != model.data.num_classes:
         raise DataError(
