@@ -127,8 +127,12 @@ def run(
     store: str | None = None,
     out: str | Path | None = None,
     watch: Watch = Watch(),
+    rename: bool = False,
 ) -> SearchResult:
-    """Prepare, store and run an experiment to its end, and export what it found. Errors: ``AmlaError``."""
+    """Prepare, store and run an experiment to its end, and export what it found. Errors: ``AmlaError``.
+
+    ``rename``: where its name is taken in the store, it gets a number (an error otherwise).
+    """
     trainer = make_trainer(spec.trainer)
     registry.load("executors", spec.executor)
     data = datasets.load(spec.dataset)
@@ -138,6 +142,9 @@ def run(
         raise SpecError(f"{folder} already holds a run; give another --out")
     experiment = prepare(spec, data.info, trainer, str(folder), experiment_id)
     with Store(store or default_url()) as opened:
+        if rename and spec.name is not None:
+            named = spec.model_copy(update={"name": opened.free_name(spec.name)})
+            experiment = experiment.model_copy(update={"spec": named})
         folder.mkdir(parents=True, exist_ok=True)
         opened.create(experiment)
         return _drive(opened, experiment, watch)
@@ -227,7 +234,7 @@ def final_trial(trials: Sequence[Trial]) -> Trial | None:
 def _same_kind(model: Model, data: Dataset) -> None:
     if data.info.shape != model.data.shape:
         raise DataError(
-            f"the network takes images of {model.data.shape}, the dataset has {data.info.shape}; see --image-size"
+            f"the network takes images of {model.data.shape} (height, width, channels), the dataset has {data.info.shape}"
         )
     if data.info.num_classes != model.data.num_classes:
         raise DataError(
