@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -111,3 +111,28 @@ class SearchSpace(ABC):
         """
         del architecture
         raise SpecError("space: this space has no supernet, so it keeps nothing of one")
+
+
+# --------------------------------------------------------------------------------------------------- what spaces share
+def checked(decisions: Mapping[str, tuple[str, ...]], taken: Mapping[str, str]) -> dict[str, str]:
+    """The options taken, in the order of the decisions. Errors: ``SpecError`` that names a decision without one of its own."""
+    found = {}
+    for name, options in decisions.items():
+        option = taken.get(name)
+        if option not in options:
+            raise SpecError(f"decision {name}: {option!r} is none of {', '.join(options)}")
+        found[name] = option
+    return found
+
+
+def strongest(strengths: Mapping[str, Mapping[str, float]], mixture: str, options: Sequence[str]) -> str:
+    """The option of most strength, the first of several. Errors: ``SpecError`` where one has no strength."""
+    return max(options, key=lambda option: strength(strengths, mixture, option))
+
+
+def strength(strengths: Mapping[str, Mapping[str, float]], mixture: str, option: str) -> float:
+    """How strong an option is. Errors: ``SpecError`` where nobody says."""
+    found = strengths.get(mixture, {}).get(option)
+    if found is None:
+        raise SpecError(f"mixture {mixture}: the option {option!r} has no strength")
+    return found

@@ -12,6 +12,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from amla.errors import SpecError
+from amla.spaces.base import checked
 from amla.spaces.edits import dense_sources, with_skips
 from amla.spec.architecture import MacroArchitecture, Stage
 
@@ -67,10 +68,7 @@ def encode(space: EnvelopeSpace, network: MacroArchitecture) -> dict[str, str]:
 
 def decode(space: EnvelopeSpace, taken: Mapping[str, str]) -> MacroArchitecture:
     """The network that these options make. A layer with every branch off gets the envelope's first operation."""
-    known = decisions(space)
-    for name, options in known.items():
-        if taken.get(name) not in options:
-            raise SpecError(f"decision {name}: {taken.get(name)!r} is none of {', '.join(options)}")
+    checked(decisions(space), taken)
     network = space.bare([_operations(space, index, taken) for index in range(len(space.layers))])
     if space.skips:
         for stage in network.stages:

@@ -83,6 +83,12 @@ class DenseStep(Document):
     units: Channels | None = None
 
 
+class NormStep(Document):
+    """The style's norm: for networks whose body ends before it (``act_conv_norm``)."""
+
+    op: Literal["norm"] = "norm"
+
+
 class ActivationStep(Document):
     op: Literal["activation"] = "activation"
 
@@ -96,6 +102,7 @@ Step = Annotated[
     | GlobalPoolStep
     | FlattenStep
     | DenseStep
+    | NormStep
     | ActivationStep,
     Field(discriminator="op"),
 ]
@@ -115,6 +122,9 @@ class Style(Document):
     dropout: Rate = Field(0.0, description="after each branch; 0.2 in the original NAC")
     separable_repeats: int = Field(1, ge=1, le=2, description="DARTS applies a separable convolution twice")
     pool_norm: bool = Field(False, description="DARTS norms the output of a pooling")
+    fit_bias: bool = Field(
+        True, description="of 1x1 convolutions that only bring widths together; NAS-Bench-201 has none"
+    )
 
 
 class Auxiliary(Document):

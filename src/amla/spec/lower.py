@@ -155,9 +155,9 @@ class _Lowering:
     # -------------------------------------------------------------------------------------------- bringing things together
     def fit_width(self, name: str, source: str, channels: int) -> str:
         """A plain 1x1 convolution where the width differs, else nothing."""
-        return (
-            source if self.shapes[source][0] == channels else self.conv(f"{name}/conv", source, channels, 1, bias=True)
-        )
+        if self.shapes[source][0] == channels:
+            return source
+        return self.conv(f"{name}/conv", source, channels, 1, bias=self.style.fit_bias)
 
     def pooled_to(self, name: str, source: str, side: Shape) -> str:
         """Max-pooled 2x2 until it has (at most) the resolution ``side``, as the original brings skips to a layer."""
@@ -208,6 +208,9 @@ class _Lowering:
                 return self.same(g.CutoutNode, name, source, size=step.size)
             case "dropout":
                 return self.same(g.DropoutNode, name, source, rate=step.rate)
+            case "norm":
+                self.image(source, name)
+                return self.norm(name, source)
             case "activation":
                 return self.activation(name, source)
             case "global_pool":
