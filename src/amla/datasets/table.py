@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import ClassVar, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +58,7 @@ class Entry(NamedTuple):
 class TableDataset(Dataset):
     """One data set of a table; there are no pixels in it. Errors: ``DataError`` where the table is not whole."""
 
-    has_images = False
+    has_images: ClassVar[bool] = False
 
     def __init__(self, spec: DatasetSpec) -> None:
         super().__init__(spec)
