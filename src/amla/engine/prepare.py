@@ -131,9 +131,7 @@ def default_epochs(train_size: int) -> float:
     return float(min(EPOCHS[1], max(EPOCHS[0], round(IMAGES / train_size))))
 
 
-def _problem(
-    spec: ExperimentSpec, info: DatasetInfo, training: Training, fidelities: Sequence[Budget] = ()
-) -> Problem:
+def _problem(spec: ExperimentSpec, info: DatasetInfo, training: Training, fidelities: Sequence[Budget] = ()) -> Problem:
     epochs = default_epochs(info.sizes["train"])
     suited = fidelities or (Budget(epochs=epochs * SEARCH_SHARE), Budget(epochs=epochs))
     return Problem(

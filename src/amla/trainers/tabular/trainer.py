@@ -36,7 +36,9 @@ class TabularTrainer(Trainer):
 
     def check(self, problem: Problem) -> None:
         if problem.space != SPACE:
-            raise ConfigError(f"space: the trainer 'tabular' knows the networks of {SPACE!r} only, not {problem.space!r}")
+            raise ConfigError(
+                f"space: the trainer 'tabular' knows the networks of {SPACE!r} only, not {problem.space!r}"
+            )
         if problem.hyperparameters:
             raise ConfigError("hyperparameters: a table knows one training only, so there are none to search")
         unknown = next((o.metric for o in problem.objectives if o.metric not in TOLD), None)
@@ -48,7 +50,9 @@ class TabularTrainer(Trainer):
         if job.spec.inherit != "none":
             raise TrialFailure("data", "a table knows no training that goes on from another")
         if budget not in self.fidelities:
-            raise TrialFailure("data", f"a table knows trainings of {' or '.join(map(str, sorted(SUFFIXES)))} epochs only")
+            raise TrialFailure(
+                "data", f"a table knows trainings of {' or '.join(map(str, sorted(SUFFIXES)))} epochs only"
+            )
         epochs = round(budget.epochs or 0.0)
         found = table.entry(arch_str(job.spec.architecture), epochs)
         steps = budget.in_steps(table.info.sizes["train"], job.spec.training.batch_size) or 1
@@ -66,6 +70,7 @@ class TabularTrainer(Trainer):
 
     def predict(self, graph: Graph, weights: Mapping[str, Floats], info: DatasetInfo, images: Images) -> Floats:
         """Errors: ``ConfigError``: a network that was looked up has no weights."""
+        del graph, weights, info, images
         raise ConfigError("a network that was looked up in a table has no weights; train it first: `amla train`")
 
     def measure(self, graph: Graph, training: Training, measured: Mapping[str, JsonValue]) -> dict[str, Any]:
