@@ -91,7 +91,13 @@ def _run(races: Sequence[Race], seeds: Sequence[int], processes: int, quiet: boo
     from amla.engine import benchmark
     from amla.reports.races import Ran
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     ran = []
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
         for race in races:
@@ -105,7 +111,9 @@ def _print(ran: Sequence[Ran], written: Sequence[Path]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="NAS-Bench-201: per cent, mean ± standard deviation; simulated hours a seed", title_style="bold")
+    table = Table(
+        title="NAS-Bench-201: per cent, mean ± standard deviation; simulated hours a seed", title_style="bold"
+    )
     for name in ("data set", "searcher"):
         table.add_column(name)
     for name in ("evaluations", "seeds", "test", "regret", "hours", "seconds"):
