@@ -108,20 +108,21 @@ def _run(races: Sequence[Race], seeds: Sequence[int], processes: int, quiet: boo
 
 
 def _print(ran: Sequence[Ran], written: Sequence[Path]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title="NAS-Bench-201: per cent, mean ± standard deviation; simulated hours a seed", title_style="bold"
-    )
+    title = f"NAS-Bench-201: per cent, mean ± deviation over {ran[0].row.seeds} seeds"
+    table = Table(title=title, title_style="bold", box=SIMPLE_HEAD)
     for name in ("data set", "searcher"):
-        table.add_column(name)
-    for name in ("evaluations", "seeds", "test", "regret", "hours", "seconds"):
+        table.add_column(name, no_wrap=True)
+    for name in ("networks", "test", "regret", "simulated", "took"):
         table.add_column(name, justify="right", no_wrap=True)
     for row, _ in ran:
-        cells = (f"{row.evaluations_mean:g}", row.seeds, f"{row.test_mean:.2f} ± {row.test_std:.2f}")
-        rest = (f"{row.regret_mean:.2f}", f"{row.simulated_seconds / 3600:.1f}", f"{row.seconds:.1f}")
-        table.add_row(row.dataset, row.searcher, *map(str, cells), *rest)
+        test = f"{row.test_mean:.2f} ± {row.test_std:.2f}"
+        hours, took = f"{row.simulated_seconds / 3600:.1f} h", f"{row.seconds:.1f} s"
+        networks = f"{row.evaluations_mean:g}"
+        table.add_row(row.dataset, row.searcher, networks, test, f"{row.regret_mean:.2f}", hours, took)
     console = Console()
     console.print(table)
     for path in written:
