@@ -22,7 +22,7 @@ from amla.engine.prepare import new_id, prepare
 from amla.engine.scheduler import Scheduler
 from amla.engine.store import Store, default_url
 from amla.engine.summary import summary
-from amla.errors import DataError, SearchError, SpecError
+from amla.errors import ConfigError, DataError, SearchError, SpecError
 from amla.exporters.base import Model, Weights
 from amla.exporters.folder import load_model, read_weights
 from amla.spec.architecture import MacroArchitecture, MicroArchitecture
@@ -136,6 +136,7 @@ def run(
     trainer = make_trainer(spec.trainer)
     registry.load("executors", spec.executor)
     data = datasets.load(spec.dataset)
+    _check_kind(spec, trainer, data)
     experiment_id = new_id(spec)
     folder = (Path(out) if out else RUNS / experiment_id).absolute()
     if (folder / "report.html").exists():
@@ -175,17 +176,19 @@ def _drive(store: Store, experiment: Experiment, watch: Watch) -> SearchResult:
 
 def finish(result: SearchResult) -> list[Path]:
     """Write everything that a run leaves behind into its folder; the exported network is checked against the trained one.
+    A network that was looked up in a table has no weights to be exported.
 
     Errors: ``ExportError`` where they differ by more than 1e-4.
     """
     experiment, folder = result.experiment, result.folder
-    data = datasets.load(experiment.spec.dataset)
-    model = Model(architecture=result.architecture, data=data.info)
-    weights = read_weights(Path(experiment.trial_folder(result.final.number)))
-    written = export(model, weights, folder, EXPORTS)
-    _check_onnx(model, weights, folder / "model.onnx", make_trainer(experiment.spec.trainer), data)
-    written += reports.write_run(experiment, result.trials, data.info, folder)
-    return written
+    data, trainer = datasets.load(experiment.spec.dataset), make_trainer(experiment.spec.trainer)
+    written: list[Path] = []
+    if trainer.trains:
+        model = Model(architecture=result.architecture, data=data.info)
+        weights = read_weights(Path(experiment.trial_folder(result.final.number)))
+        written += export(model, weights, folder, EXPORTS)
+        _check_onnx(model, weights, folder / "model.onnx", trainer, data)
+    return [*written, *reports.write_run(experiment, result.trials, data.info, folder)]
 
 
 def export(model: Model, weights: Weights, folder: Path, forms: Sequence[str]) -> list[Path]:
@@ -223,6 +226,17 @@ def make_trainer(name: str) -> Trainer:
     """The trainer of that name. Errors: ``PluginError``, with what to install."""
     trainer: Trainer = registry.load("trainers", name)()
     return trainer
+
+
+def _check_kind(spec: ExperimentSpec, trainer: Trainer, data: Dataset) -> None:
+    if trainer.trains and not data.has_images:
+        raise ConfigError(
+            f"dataset: {spec.dataset.name} is a table of results, not of images; it goes with --trainer tabular"
+        )
+    if not trainer.trains and data.has_images:
+        raise ConfigError(
+            f"dataset: the trainer {spec.trainer!r} looks networks up; give it table:FILE#DATASET, not {spec.dataset.name}"
+        )
 
 
 def final_trial(trials: Sequence[Trial]) -> Trial | None:
