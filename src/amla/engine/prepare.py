@@ -45,7 +45,8 @@ def prepare(spec: ExperimentSpec, info: DatasetInfo, trainer: Trainer, folder: s
     if spec.time_budget is not None and trainer.trains:
         spec, problem, measured = fit(spec, info, problem, trainer, default_epochs(problem.train_size))
     else:
-        measured = measure(rehearse(make_searcher(spec, problem), problem, most=1), problem, trainer)
+        first = rehearse(make_searcher(spec, problem), problem, most=1)
+        measured = measure(first, problem, trainer, spec.resources.threads)
     searcher = make_searcher(spec, problem)
     check_needs(searcher, trainer, spec.trainer)
     return Experiment(

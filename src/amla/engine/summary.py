@@ -38,6 +38,11 @@ def search_seconds(trials: Sequence[Trial]) -> float:
     return _seconds(trials, "search")
 
 
+def trained_seconds(trials: Sequence[Trial]) -> float:
+    """Seconds that everything but the test has cost so far: search, selection and final training."""
+    return sum(_seconds(trials, purpose) for purpose in TRAINED)
+
+
 def _seconds(trials: Sequence[Trial], purpose: Purpose) -> float:
     costs = [t.result.cost.seconds for t in trials if t.result and t.spec.purpose == purpose]
     return round(sum(costs, 0.0), 3)
