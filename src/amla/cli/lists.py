@@ -50,6 +50,7 @@ def show_experiment(
     """One experiment with its trials."""
     from amla.engine.store import Store
     from amla.engine.summary import summary
+    from amla.reports.words import phrase
     from amla.spec.data import Split
 
     with Store(store) as opened:
@@ -65,6 +66,8 @@ def show_experiment(
     for key in ("experiment", "name", "state", "dataset", "searcher", "seed", "device"):
         typer.echo(f"{key:>12}  {document[key]}")
     typer.echo(f"{'folder':>12}  {found.folder}")
+    for name, value in (document["best"] or {}).get("hyperparameters", {}).items():
+        typer.echo(f"{'best':>12}  {name} = {phrase(value) or value}")
     rows = []
     for trial in trials:
         result = trial.result

@@ -23,7 +23,7 @@ from amla.searchers.base import Searcher
 from amla.spec.costs import costs
 from amla.spec.data import DatasetInfo
 from amla.spec.experiment import Experiment, ExperimentSpec, Problem
-from amla.spec.hyperparameters import extremes, tuned
+from amla.spec.hyperparameters import check_names, probes, tuned
 from amla.spec.lower import lower
 from amla.spec.objectives import measures
 from amla.spec.training import SGD, Augmentation, Budget, Clip, OneCycle, Training
@@ -85,10 +85,13 @@ def check_problem(searcher: type[Searcher[Any]], name: str, problem: Problem) ->
     """Errors: ``ConfigError`` where the problem asks for what this searcher does not do, or for a training that there is
     not; ``PluginError`` where a latency cannot be measured here."""
     if problem.hyperparameters and not searcher.tunes:
-        raise ConfigError(f"hyperparameters: the searcher {name!r} does not search them; 'tpe' and 'random' do")
+        raise ConfigError(
+            f"hyperparameters: the searcher {name!r} does not search them; 'tpe', 'bayes' and 'random' do"
+        )
     if len(problem.objectives) > 1 and not searcher.several_objectives:
         raise ConfigError(f"objectives: the searcher {name!r} takes one only; 'evolution' and 'random' take several")
-    for values in extremes(problem.hyperparameters):
+    check_names(problem.hyperparameters)
+    for values in probes(problem.hyperparameters):
         tuned(problem.training, values)
     if measures(problem) and importlib.util.find_spec("onnxruntime") is None:
         raise PluginError(registry.missing("onnxruntime", "a latency"))
