@@ -13,11 +13,13 @@ from amla.searchers.base import Searcher
 from amla.spec.costs import costs
 from amla.spec.experiment import ExperimentSpec, Problem, trial_seed
 from amla.spec.lower import lower
+from amla.spec.procedures import ScoreSettings
 from amla.spec.trial import INSTRUMENTS, Result, Snapshot, Trial, TrialSpec
 
 
 def drawn_result(spec: TrialSpec, seed: int, problem: Problem, position: int = 0) -> Result:
-    """A result as a trainer gives it, with every instrument's statistics of every block, all numbers drawn from ``seed``."""
+    """A result as a trainer gives it, all numbers drawn from ``seed``: scores, if these were asked for; else every
+    instrument's statistics of every block."""
     rng = np.random.default_rng(seed)
     graph = lower(spec.architecture, problem.input_shape, problem.num_classes)
     names = [name for names in INSTRUMENTS.values() for name in names]
@@ -26,6 +28,9 @@ def drawn_result(spec: TrialSpec, seed: int, problem: Problem, position: int = 0
         return {block.name: {name: float(rng.random()) for name in names} for block in graph.blocks}
 
     found = costs(graph)
+    if spec.procedure == "score":
+        scores = {score: float(rng.random()) for score in ScoreSettings.parse(spec.settings).scores}
+        return Result(scores=scores, parameters=found.parameters, flops=found.flops, size_mb=found.size_mb)
     steps = spec.budget.in_steps(problem.train_size, problem.training.batch_size) or 1
     return Result(
         metrics={"valid": {"accuracy": float(rng.random()), "loss": float(rng.random())}},

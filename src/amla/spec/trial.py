@@ -104,6 +104,7 @@ class Result(Document):
 
     metrics: dict[Split, dict[str, float]] = {}
     statistics: Statistics = {}
+    scores: dict[str, float] = Field({}, description="of the network at its initialisation, by name; more is better")
     snapshots: tuple[Snapshot, ...] = ()
     curve: tuple[Point, ...] = ()
     feasible: bool = True

@@ -82,7 +82,7 @@ class SearcherSuite:
     def check(self, spec: TrialSpec, known: Sequence[Trial], problem: Problem) -> None:
         lower(spec.architecture, problem.input_shape, problem.num_classes)
         assert TrialSpec.from_json(spec.to_json()) == spec
-        assert spec.purpose in ("search", "final")
+        assert spec.purpose in ("search", "selection", "final")
         if spec.parent is not None:
             assert spec.parent in {trial.number for trial in known if trial.state == "done"}
 

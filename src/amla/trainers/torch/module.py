@@ -198,6 +198,15 @@ def build(graph: Graph, seed: int | None = None) -> GraphModule:
     return module
 
 
+def by_batch(module: GraphModule) -> GraphModule:
+    """The module set to evaluation, but with norms that go by the statistics of the batch, as in training: what they have
+    seen so far may be nothing, or other networks."""
+    module.eval()
+    for child in module.children():
+        child.train(isinstance(child, Norm))
+    return module
+
+
 def _steps(graph: Graph, training: bool) -> list[tuple[Node, list[str]]]:
     """The nodes to compute, each with the outputs that nobody needs after it."""
     ends = [graph.output, *(graph.auxiliaries if training else ())]
