@@ -55,7 +55,8 @@ def seconds(experiment) -> float:
 
 
 def test_more_time_is_a_richer_search():
-    found = [fitted(budget)[0] for budget in ("10s", "2m", "20m", "3h", "30h")]
+    # a slow machine and long budgets: the seconds that planning itself takes here do not count then
+    found = [fitted(budget, speed=1e9)[0] for budget in ("17m", "200m", "2000m", "300h", "3000h")]
     richness = [planned(experiment).flops for experiment in found]
     assert richness == sorted(richness)
     assert richness[0] < richness[-1]

@@ -28,6 +28,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     networks.export,
     networks.convert,
     lists.searchers,
+    lists.spaces,
     lists.datasets,
     lists.schema,
 )

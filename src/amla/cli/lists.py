@@ -104,35 +104,22 @@ def delete_experiment(
     typer.echo(json.dumps({"deleted": found.id}) if as_json else f"deleted {found.id}{kept}")
 
 
-def searchers(
-    name: Annotated[str | None, typer.Argument(help="Show the settings of this one.", show_default=False)] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """The search algorithms, or the settings of one."""
-    from amla import registry
+NameArgument = Annotated[str | None, typer.Argument(help="Show the settings of this one.", show_default=False)]
 
-    if name is None:
-        found = {key: _first_line(registry.load("searchers", key)) for key in registry.names("searchers")}
-        _print_named(found, as_json)
-        return
-    schema: dict[str, Any] = registry.load("searchers", name).Settings.model_json_schema()
-    if as_json:
-        typer.echo(json.dumps(schema, indent=2))
-        return
-    typer.echo(_first_line(registry.load("searchers", name)))
-    rows = [
-        [key, json.dumps(value.get("default")), value.get("description", "")]
-        for key, value in schema.get("properties", {}).items()
-    ]
-    _table(["setting", "default", "meaning"], rows)
+
+def searchers(name: NameArgument = None, as_json: JsonOption = False) -> None:
+    """The search algorithms, or the settings of one."""
+    _plugins("searchers", name, as_json)
+
+
+def spaces(name: NameArgument = None, as_json: JsonOption = False) -> None:
+    """The search spaces, or the settings of one."""
+    _plugins("spaces", name, as_json)
 
 
 def datasets(as_json: JsonOption = False) -> None:
     """The kinds of datasets."""
-    from amla import registry
-
-    found = {key: _first_line(registry.load("datasets", key)) for key in registry.names("datasets")}
-    _print_named(found, as_json)
+    _plugins("datasets", None, as_json)
 
 
 def schema(
@@ -159,6 +146,25 @@ def schema(
     else:
         raise ConfigError(f"there is no document {document!r}; there are: {', '.join(SCHEMAS)}")
     typer.echo(json.dumps(found, indent=2))
+
+
+def _plugins(kind: str, name: str | None, as_json: bool) -> None:
+    """All plug-ins of a kind, or the settings of the one of that name."""
+    from amla import registry
+
+    if name is None:
+        _print_named({key: _first_line(registry.load(kind, key)) for key in registry.names(kind)}, as_json)
+        return
+    schema: dict[str, Any] = registry.load(kind, name).Settings.model_json_schema()
+    if as_json:
+        typer.echo(json.dumps(schema, indent=2))
+        return
+    typer.echo(_first_line(registry.load(kind, name)))
+    rows = [
+        [key, json.dumps(value.get("default")), value.get("description", "")]
+        for key, value in schema.get("properties", {}).items()
+    ]
+    _table(["setting", "default", "meaning"], rows)
 
 
 def _first_line(plugin: Any) -> str:

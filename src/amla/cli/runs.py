@@ -46,6 +46,7 @@ NameOption = Annotated[str | None, typer.Option(help="A name for the experiment.
 def search(
     dataset: Annotated[str, typer.Argument(help="digits, cifar10, folder:PATH, parquet:PATH, ... (`amla datasets`)")],
     searcher: Annotated[str | None, typer.Option(help="See `amla searchers`.", show_default="nac")] = None,
+    space: Annotated[str | None, typer.Option(help="See `amla spaces`.", show_default="envelope")] = None,
     time_budget: TimeOption = None,
     seed: SeedOption = None,
     data_dir: DataDirOption = None,

@@ -1,5 +1,6 @@
-"""The space of NAS-Bench-201 (arXiv 2001.00326 section 2): a cell of 4 nodes, one of 5 operations on each of its 6 edges,
-stacked as published: 3 stages of cells, a residual block of stride 2 between two stages.
+"""NAS-Bench-201: one cell of 4 nodes, one of 5 operations on each of its 6 edges (arXiv 2001.00326 section 2).
+
+It is stacked as published: 3 stages of cells, a residual block of stride 2 between two stages.
 
 A table of results knows these cells by a line of text each, ``|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|``:
 ``arch_str`` and ``from_arch_str``. An architecture is built once a process and shared by every space that has it, so that a
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import product
 from typing import Annotated
 
@@ -19,11 +20,11 @@ from pydantic import AfterValidator, Field, JsonValue
 
 from amla.errors import SpecError
 from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings, Supernet, checked, strongest
+from amla.spaces.stems import conv_stem, halvings, one_more_halving, rungs
 from amla.spec.architecture import (
     ActivationStep,
     Cell,
     CellNode,
-    ConvStep,
     DenseStep,
     GlobalPoolStep,
     MicroArchitecture,
@@ -51,8 +52,6 @@ HEAD: tuple[Step, ...] = (NormStep(), ActivationStep(), GlobalPoolStep(), DenseS
 STYLE = Style(order="act_conv_norm", fit_bias=False)
 #: (width, cells a stage) from the published skeleton down.
 SCALES = ((16, 5), (16, 3), (16, 2), (16, 1), (12, 1), (8, 1))
-#: A time budget may halve images once more, as long as so many pixels a side are left.
-HALVED_FROM = 16
 CELL, REDUCTION = "cell", "reduction"
 #: The operation on every edge, in the order of ``EDGES``.
 Operations = tuple[str, ...]
@@ -94,8 +93,8 @@ class NASBench201Space(SearchSpace):
         self.options = dict.fromkeys(NAMES, settings.operations)
         stem = settings.stem
         if stem is None:
-            count = _halvings(problem) if settings.halvings is None else settings.halvings
-            stem = published_stem(settings.width, count)
+            count = halvings(problem) if settings.halvings is None else settings.halvings
+            stem = conv_stem(settings.width, count, ends_in_activation=False)
         self.skeleton = skeleton(settings.width, settings.cells, stem, settings.head, settings.style)
         self._built = _shared(self.skeleton.to_json())
 
@@ -104,16 +103,10 @@ class NASBench201Space(SearchSpace):
         """The published skeleton, then fewer cells a stage, then fewer channels; then the same behind a stem that halves
         the image once more, where that leaves enough of it."""
         ladder: list[dict[str, JsonValue]] = [{"width": width, "cells": cells} for width, cells in SCALES]
-        halvings = _halvings(problem) + 1
-        if max(problem.input_shape[1:]) >> (halvings - 1) >= HALVED_FROM:
-            ladder += [{"width": width, "cells": cells, "halvings": halvings} for width, cells in SCALES if cells == 1]
-        fixed = set(said) | ({"halvings"} if "stem" in said else set())
-        seen: list[dict[str, JsonValue]] = []
-        for rung in ladder:
-            open_ = {key: value for key, value in rung.items() if key not in fixed}
-            if open_ not in seen:
-                seen.append(open_)
-                yield open_
+        more = one_more_halving(problem)
+        if more is not None:
+            ladder += [{"width": width, "cells": cells, "halvings": more} for width, cells in SCALES if cells == 1]
+        yield from rungs(ladder, set(said) | ({"halvings"} if "stem" in said else set()))
 
     def build(self, operations: Operations) -> MicroArchitecture:
         """The architecture with these operations on its edges, in the order of ``EDGES``."""
@@ -166,7 +159,7 @@ class NASBench201Space(SearchSpace):
         return self.build(tuple(checked(self.options, taken).values()))
 
     def size(self) -> int:
-        return pow(len(self.operations), len(EDGES))
+        return math.prod(len(options) for options in self.options.values())
 
     def supernet(self) -> Supernet:
         """Every operation on every edge; an edge's options are the same in all cells of the network."""
@@ -222,7 +215,7 @@ def arch_str(architecture: AnyArchitecture) -> str:
 def from_arch_str(text: str) -> MicroArchitecture:
     """The cell that the benchmark writes so, in the published skeleton (``NASBench201Space.build`` with ``operations_of``
     puts it into another). Errors: ``SpecError`` with the form that is expected."""
-    published = skeleton(16, 5, published_stem(16, 0), HEAD, STYLE)
+    published = skeleton(16, 5, conv_stem(16, 0, ends_in_activation=False), HEAD, STYLE)
     return published.model_copy(update={"cells": {**published.cells, CELL: _cell(operations_of(text))}})
 
 
@@ -247,7 +240,7 @@ def cell_operations(architecture: AnyArchitecture) -> Operations | None:
     return operations if "" not in operations and (cell is _cell(operations) or cell == _cell(operations)) else None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _text(operations: Operations) -> str:
     steps = {edge: f"{PUBLISHED[name]}~{edge[0]}" for edge, name in zip(EDGES, operations, strict=True)}
     return "+".join(f"|{'|'.join(steps[source, target] for source in range(target))}|" for target in range(1, 4))
@@ -266,7 +259,7 @@ def _shared(skeleton_json: str) -> dict[Operations, MicroArchitecture]:
     return {}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _cell(operations: Operations) -> Cell:
     """A node of the document is the sum of its incoming edges; where there is one only, the edge itself."""
     edges = dict(zip(EDGES, operations, strict=True))
@@ -275,13 +268,13 @@ def _cell(operations: Operations) -> Cell:
     return Cell.model_construct(inputs={"node0": 0}, nodes=tuple(nodes))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _edge(source: int, target: int, operation: str) -> CellNode:
     before = NAMES[0] if source == 1 else f"node{source}"
     return CellNode(name=f"edge_{source}_{target}", operation=operation, inputs=(before,))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _sum(target: int) -> CellNode:
     return CellNode(
         name=f"node{target}", operation="add", inputs=tuple(f"edge_{source}_{target}" for source in range(target))
@@ -312,20 +305,6 @@ def skeleton(width: int, cells: int, stem: tuple[Step, ...], head: tuple[Step, .
         head=head,
         style=style,
     )
-
-
-def published_stem(width: int, halvings: int) -> tuple[Step, ...]:
-    """A convolution and its norm (the first operations begin with an activation), or as many of stride 2 as there are
-    ``halvings``."""
-    steps = max(1, halvings)
-    return tuple(
-        ConvStep(channels=width, stride=2 if halvings else 1, activation=step < steps) for step in range(1, steps + 1)
-    )
-
-
-def _halvings(problem: Problem) -> int:
-    """How often an image is halved before its first stage, to at most 64 pixels a side."""
-    return max(0, math.ceil(math.log2(max(problem.input_shape[1:]) / 64)))
 
 
 def _replaced(operations: Operations, place: int, operation: str) -> Operations:

@@ -267,10 +267,11 @@ class CellNode(Document):
 class Cell(Document):
     """A DAG. ``inputs`` maps names to outputs before it: 0 is the previous cell's, -1 the one before, and so on; before
     the first cell stands the stem. The last node is the output; where its width is not the placement's, a 1x1
-    convolution brings it there."""
+    convolution brings it there, unless ``fit`` is off: a cell of DARTS is as wide as its concatenation."""
 
     inputs: dict[Name, Annotated[int, Field(le=0)]] = Field(min_length=1)
     nodes: tuple[CellNode, ...] = Field(min_length=1)
+    fit: bool = True
 
     @model_validator(mode="after")
     def _references(self) -> Self:
@@ -285,7 +286,8 @@ class Cell(Document):
 
 
 class Placement(Document):
-    """A cell where it stands in the network: its own name, which cell, and the width of its output in channels."""
+    """A cell where it stands in the network: its own name, which cell, and its width in channels (that of its output, and
+    of its nodes that ask for it)."""
 
     name: Name
     cell: Name

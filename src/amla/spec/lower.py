@@ -113,9 +113,10 @@ class _Lowering:
     def separable(
         self, name: str, source: str, channels: int, kernel: int, *, stride: int, dilation: int = 1
     ) -> tuple[str, str]:
-        """Depthwise then 1x1 convolution, one norm behind both. Returns (before the norm, output)."""
+        """Depthwise then 1x1 convolution, one norm behind both; a dilated one is never repeated (arXiv 1806.09055 section
+        3.1). Returns (before the norm, output)."""
         before = here = source
-        for repeat in range(self.style.separable_repeats):
+        for repeat in range(self.style.separable_repeats if dilation == 1 else 1):
             at = name if repeat == 0 else f"{name}/again"
             if self.style.order == "act_conv_norm":
                 here = self.activation(f"{at}/act", here)
@@ -291,7 +292,7 @@ class _Lowering:
             here[node.name] = self.cell_node(
                 f"{placement.name}/{node.name}", node, [here[n] for n in node.inputs], placement
             )
-        return self.fit_width(f"{placement.name}/fit", here[last], placement.width)
+        return self.fit_width(f"{placement.name}/fit", here[last], placement.width) if cell.fit else here[last]
 
     def cell_node(self, name: str, node: CellNode, sources: list[str], placement: Placement) -> str:
         if node.operation in ("add", "concat"):
