@@ -13,7 +13,7 @@ from amla.searchers.base import Searcher
 from amla.spec.costs import costs
 from amla.spec.experiment import ExperimentSpec, Problem, trial_seed
 from amla.spec.lower import lower
-from amla.spec.procedures import ScoreSettings
+from amla.spec.procedures import STRENGTH, ScoreSettings
 from amla.spec.trial import INSTRUMENTS, Result, Snapshot, Trial, TrialSpec
 
 
@@ -22,7 +22,7 @@ def drawn_result(spec: TrialSpec, seed: int, problem: Problem, position: int = 0
     instrument's statistics of every block."""
     rng = np.random.default_rng(seed)
     graph = lower(spec.architecture, problem.input_shape, problem.num_classes)
-    names = [name for names in INSTRUMENTS.values() for name in names]
+    names = [*(name for names in INSTRUMENTS.values() for name in names), STRENGTH]
 
     def statistics() -> dict[str, dict[str, float]]:
         return {block.name: {name: float(rng.random()) for name in names} for block in graph.blocks}

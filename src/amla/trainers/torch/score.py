@@ -182,7 +182,7 @@ def trainability(before: Tensor, after: Tensor, generator: torch.Generator) -> f
     The Jacobian is estimated from random signs sent back through the block. Minus infinity where nothing comes through, or
     the block is the identity: nothing in it can be trained then.
     """
-    if not after.requires_grad:  # zeros: nothing depends on anything
+    if not (after.requires_grad and before.requires_grad):  # zeros: nothing depends on anything
         return -math.inf
     signs = torch.randint(2, after.shape, generator=generator).to(after) * 2.0 - 1.0
     (back,) = torch.autograd.grad(after, before, signs, retain_graph=True, allow_unused=True)

@@ -52,7 +52,7 @@ def ended(job: Job, data: Dataset, state: State, device: torch.device) -> Result
     size = min(job.spec.training.batch_size, data.info.sizes["train"])
     return Result(
         metrics={"valid": {"accuracy": accuracy, "loss": loss}},
-        statistics=state.instruments.read(state.module),
+        statistics=state.statistics(),
         snapshots=tuple(counters.snapshots),
         curve=tuple(counters.curve),
         parameters=found.parameters,

@@ -23,6 +23,7 @@ from amla.spec.lower import lower
 from amla.spec.training import Training
 from amla.spec.trial import Cost, Job, Result
 from amla.trainers.base import Floats, Reporter, Trainer, silent
+from amla.trainers.torch.darts import darts
 from amla.trainers.torch.data import EVALUATION_BATCH, Normalise, to_tensor
 from amla.trainers.torch.device import default_device, device_name
 from amla.trainers.torch.evaluation import measured_on
@@ -39,7 +40,11 @@ WORTH = 1.25
 MEASURED = 0.3
 TURNS = (2, 12)
 #: What a trial may ask for by its ``procedure``.
-PROCEDURES: dict[str, Callable[[Job, Dataset, torch.device, Reporter], Result]] = {"train": train, "score": score}
+PROCEDURES: dict[str, Callable[[Job, Dataset, torch.device, Reporter], Result]] = {
+    "train": train,
+    "score": score,
+    "darts": darts,
+}
 
 
 class TorchTrainer(Trainer):
