@@ -26,6 +26,7 @@ from amla.trainers.base import Floats, Reporter, Trainer, silent
 from amla.trainers.torch.darts import darts
 from amla.trainers.torch.data import EVALUATION_BATCH, Normalise, to_tensor
 from amla.trainers.torch.device import default_device, device_name
+from amla.trainers.torch.enas import enas
 from amla.trainers.torch.evaluation import measured_on
 from amla.trainers.torch.instruments import provided
 from amla.trainers.torch.module import GraphModule
@@ -44,6 +45,7 @@ PROCEDURES: dict[str, Callable[[Job, Dataset, torch.device, Reporter], Result]] 
     "train": train,
     "score": score,
     "darts": darts,
+    "enas": enas,
 }
 
 
