@@ -71,7 +71,8 @@ class Factorised(Policy):
 
     def logits(self, place: int, before: Tensor | None) -> Tensor:
         del before
-        return self.own[place]
+        found: Tensor = self.own[place]
+        return found
 
 
 class Recurrent(Policy):
@@ -94,7 +95,8 @@ class Recurrent(Policy):
     def logits(self, place: int, before: Tensor | None) -> Tensor:
         said = self.start if before is None else self.embeddings[self.kind[place - 1]][before]
         self.state = self.cell(said, self.state)
-        return self.outputs[self.kind[place]] @ self.state[0][0]
+        found: Tensor = self.outputs[self.kind[place]] @ self.state[0][0]
+        return found
 
 
 def make_policy(decisions: Decisions, settings: ControllerSettings, seed: int) -> Policy:

@@ -26,7 +26,7 @@ from amla.trainers.torch.data import Batches
 from amla.trainers.torch.device import dtype_of
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.parts import parted
-from amla.trainers.torch.state import State, begin
+from amla.trainers.torch.state import begin
 from amla.trainers.torch.train import ended
 
 #: The deviation of the strengths at the start.
@@ -116,7 +116,7 @@ class Bilevel(Loop):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             logits = module(images)[0]
         loss = F.cross_entropy(logits.float(), labels)
-        loss.backward(inputs=[self.strengths.values])  # type: ignore[no-untyped-call]
+        loss.backward(inputs=[self.strengths.values])
         self.strengths.optimizer.step()
         self.strengths.optimizer.zero_grad()
         module.gates = self.strengths.gates()

@@ -105,7 +105,7 @@ class Controller:
         self.baseline = reward if self.baseline is None else decay * self.baseline + (1.0 - decay) * reward
         advantage = reward - self.baseline
         loss = -advantage * sample.log_probability - self.settings.entropy_weight * sample.entropy
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
