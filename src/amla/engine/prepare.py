@@ -67,9 +67,20 @@ def new_id(spec: ExperimentSpec) -> str:
 
 def check_needs(searcher: Searcher[Any], trainer: Trainer, name: str) -> None:
     """Errors: ``SearchError`` where the trainer lacks an instrument or a procedure that the searcher reads."""
-    lacking = sorted((searcher.needs | searcher.procedures) - trainer.provides)
+    lacking = (searcher.needs | searcher.procedures) - trainer.provides
     if lacking:
-        raise SearchError(f"the trainer {name!r} has no {', '.join(lacking)}, which this search needs")
+        able = [repr(other) for other in registry.names("trainers") if lacking <= _provided(other)]
+        hint = f"; {', '.join(able)} has" if able else ""
+        raise SearchError(f"the trainer {name!r} has no {', '.join(sorted(lacking))}, which this search needs{hint}")
+
+
+def _provided(trainer: str) -> frozenset[str]:
+    """What a trainer has; nothing where its library is not installed."""
+    try:
+        provides: frozenset[str] = registry.load("trainers", trainer).provides
+    except PluginError:
+        return frozenset()
+    return provides
 
 
 def check_budgets(problem: Problem, trainer: Trainer, name: str) -> None:

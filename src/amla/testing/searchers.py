@@ -89,7 +89,7 @@ class SearcherSuite:
         assert self.leaves_space or space_of(problem).contains(spec.architecture), "the space has no such network"
         assert excess(spec.architecture, problem) is None, "the network breaks a limit"
         assert TrialSpec.from_json(spec.to_json()) == spec
-        assert spec.purpose in ("search", "final")
+        assert spec.purpose in ("search", "selection", "final")
         if spec.parent is not None:
             assert spec.parent in {trial.number for trial in known if trial.state == "done"}
 
