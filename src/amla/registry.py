@@ -36,6 +36,7 @@ EXTRA_OF = {
     "jax": "keras",
     "datasets": "data",
     "pyarrow": "data",
+    "optuna": "tpe",
     "ray": "ray",
     "kubernetes": "kubernetes",
     "grpc": "katib",

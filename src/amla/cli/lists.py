@@ -50,6 +50,7 @@ def show_experiment(
     """One experiment with its trials."""
     from amla.engine.store import Store
     from amla.engine.summary import summary
+    from amla.reports.words import phrase
     from amla.spec.data import Split
 
     with Store(store) as opened:
@@ -65,6 +66,8 @@ def show_experiment(
     for key in ("experiment", "name", "state", "dataset", "searcher", "seed", "device"):
         typer.echo(f"{key:>12}  {document[key]}")
     typer.echo(f"{'folder':>12}  {found.folder}")
+    for name, value in (document["best"] or {}).get("hyperparameters", {}).items():
+        typer.echo(f"{'best':>12}  {name} = {phrase(value) or value}")
     rows = []
     for trial in trials:
         result = trial.result
@@ -124,8 +127,9 @@ def datasets(as_json: JsonOption = False) -> None:
 
 def schema(
     document: Annotated[str, typer.Argument(help=f"One of {', '.join(SCHEMAS)}.")] = "architecture",
+    as_json: JsonOption = False,
 ) -> None:
-    """The JSON Schema of a document."""
+    """The JSON Schema of a document; it is JSON with and without --json."""
     from amla.errors import ConfigError
     from amla.spec.architecture import architecture_schema
     from amla.spec.base import Document

@@ -14,6 +14,7 @@ from amla.errors import AmlaError, ConfigError, SpecError
 from amla.spec.data import DatasetInfo
 from amla.spec.experiment import ExperimentSpec, Problem
 from amla.spec.lower import lower
+from amla.spec.procedures import PASSES
 from amla.spec.training import Budget
 from amla.spec.trial import Trial
 from amla.trainers.base import Trainer
@@ -26,6 +27,8 @@ RESERVE = 0.2
 WIDE_GAIN = 4.0
 #: Epochs that a network has to get, and those that it gets at most, as shares of what suits the data.
 ENOUGH = (1 / 3, 2.0)
+#: Images that a trial without a training takes the time of, about: several passes over a batch.
+LOOKED_AT = 500
 
 Measured = dict[str, JsonValue]
 
@@ -41,7 +44,8 @@ class Plan(NamedTuple):
     def relative_cost(self) -> float:
         """Multiply-adds of the whole search with its final training, for one step of that; in those of the first trial."""
         flops = [float(max(1, trial.result.flops)) for trial in self.trials if trial.result]
-        searched = sum(f for f, trial in zip(flops, self.trials, strict=True) if trial.spec.purpose == "search")
+        passes = [PASSES.get(trial.spec.procedure, 1.0) for trial in self.trials]
+        searched = sum(f * p for f, p in zip(flops[:-1], passes[:-1], strict=True))
         return (SEARCH_SHARE * searched + flops[-1]) / flops[0]
 
     @property
@@ -127,11 +131,17 @@ def _epochs(plan: Plan, seconds: float, step_seconds: float) -> float:
 
 
 def _left(seconds: float, plan: Plan, info: DatasetInfo, measured: Measured) -> float:
-    """Of so many seconds, those for training. Every trial also looks at the validation split once, the last network at the test
-    split too."""
+    """Of so many seconds, those for training. Every training also looks at the validation split once, the last network at the
+    test split too; a trial that trains nothing looks at a few images."""
     image = float(str(measured.get("evaluate_seconds", 0.0))) / plan.flops
     flops = [float(trial.result.flops) for trial in plan.trials if trial.result]
-    return seconds - image * (info.sizes["valid"] * sum(flops) + info.sizes["test"] * flops[-1])
+    seen = [info.sizes["valid"] if trains else LOOKED_AT for trains in map(_trains, plan.trials)]
+    work = sum(count * f for count, f in zip(seen, flops, strict=True)) + info.sizes["test"] * flops[-1]
+    return seconds - image * work
+
+
+def _trains(trial: Trial) -> bool:
+    return PASSES.get(trial.spec.procedure, 1.0) > 0.0
 
 
 def _with_budgets(plan: Plan, epochs: float) -> Problem:

@@ -75,26 +75,20 @@ class Planner:
     def _suggestion(self, trials: Sequence[Trial]) -> TrialSpec | Literal[_Search.OVER] | None:
         """The searcher's next trial; None: wait."""
         most = self.problem.trials
-        if most is not None and sum(trial.spec.purpose == "search" for trial in trials) >= most:
-            return self._own_final(trials)
+        searched = most is not None and len(trials) >= most <= sum(trial.spec.purpose == "search" for trial in trials)
         for shown, active in self._views(trials):
             searcher = self._knowing(shown)
             if searcher.finished or self._spent(shown):
                 return _Search.OVER
             spec = searcher.suggest(active, len(trials))
-            if spec is not None:
+            # with no search trial left, it may still choose among what it found, or have its own last one
+            if spec is not None and not (searched and spec.purpose == "search"):
                 return self._checked(spec, trials)
+        if searched:
+            return _Search.OVER
         if all(trial.finished for trial in trials):
             raise SearchError(f"{self.id}: the searcher suggests nothing, waits for nothing, and is not finished")
         return None
-
-    def _own_final(self, trials: Sequence[Trial]) -> TrialSpec | Literal[_Search.OVER] | None:
-        """No more search trials; but where the searcher's very next one is its own last, it may still have it."""
-        if any(not trial.finished for trial in trials):
-            return None
-        searcher = self._knowing(self._in_order(trials))
-        spec = None if searcher.finished else searcher.suggest([], len(trials))
-        return self._checked(spec, trials) if spec is not None and spec.purpose == "final" else _Search.OVER
 
     def _views(self, trials: Sequence[Trial]) -> Iterator[tuple[list[Trial], list[Trial]]]:
         """(trials that the searcher may know, trials that run as far as it knows), to be tried one after the other."""

@@ -63,7 +63,7 @@ def experiment_yaml(experiment: Experiment) -> str:
         "space_settings": problem.space_settings,
         "resources": resources,
         "name": None,
-        "time_budget": None,
+        "time_budget": experiment.spec.time_budget if experiment.measured.get("simulated") else None,
     }
     if experiment.spec.exact_time and experiment.spec.time_budget:  # the clock decides again
         spec |= {"time_budget": experiment.spec.time_budget, "final_budget": experiment.spec.final_budget}

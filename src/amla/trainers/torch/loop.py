@@ -133,10 +133,10 @@ class Loop:
             self._point(self._evaluate() if self.marks[step] else None)
         snapshots, wanted = self.state.counters.snapshots, sorted(self.job.spec.snapshots)
         while len(snapshots) < len(wanted) and self._reached(wanted[len(snapshots)]):
-            snapshots.append(Snapshot(step=step, statistics=self.state.instruments.read(self.state.module)))
+            snapshots.append(Snapshot(step=step, statistics=self.state.statistics()))
         settle = self.job.spec.settle
         if settle and step % settle.every == 0:
-            read = self.state.instruments.read(self.state.module)
+            read = self.state.statistics()
             ranking = {block: values[settle.statistic] for block, values in read.items() if settle.statistic in values}
             self.state.counters.looks.append(ranking)
 
