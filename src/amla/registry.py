@@ -40,6 +40,7 @@ EXTRA_OF = {
     "grpc": "katib",
     "fastapi": "server",
     "uvicorn": "server",
+    "matplotlib": "plots",
 }
 
 

@@ -71,7 +71,7 @@ class Planner:
     def _suggestion(self, trials: Sequence[Trial]) -> TrialSpec | Literal[_Search.OVER] | None:
         """The searcher's next trial; None: wait."""
         most = self.problem.trials
-        searched = most is not None and sum(trial.spec.purpose == "search" for trial in trials) >= most
+        searched = most is not None and len(trials) >= most <= sum(trial.spec.purpose == "search" for trial in trials)
         for shown, active in self._views(trials):
             searcher = self._knowing(shown)
             if searcher.finished or self._spent(shown):

@@ -63,7 +63,7 @@ def experiment_yaml(experiment: Experiment) -> str:
         "space_settings": problem.space_settings,
         "resources": resources,
         "name": None,
-        "time_budget": None,
+        "time_budget": experiment.spec.time_budget if experiment.measured.get("simulated") else None,
     }
     text = yaml.safe_dump({key: value for key, value in spec.items() if value is not None}, sort_keys=False)
     return f"# {experiment.id}: run it again with `amla run experiment.yaml`\n{text}"

@@ -13,7 +13,7 @@ from amla.errors import ConfigError, SearchError
 from amla.spaces.base import AnyArchitecture
 from amla.spaces.base import space_of as space_of  # noqa: PLC0414  # searchers look for it here
 from amla.spaces.envelope import EnvelopeSpace
-from amla.spaces.limits import excess
+from amla.spaces.limits import excess, repaired
 from amla.spec.base import Document
 from amla.spec.experiment import Problem
 from amla.spec.objectives import fitness, usable
@@ -35,14 +35,22 @@ def envelope_space(problem: Problem, searcher: str) -> EnvelopeSpace:
 S = TypeVar("S", bound=SearcherSettings)
 
 
-def drawn_within(problem: Problem, draw: Callable[[], AnyArchitecture], tries: int = 200) -> AnyArchitecture:
-    """The first architecture of ``draw`` that keeps the limits. Errors: ``SearchError`` where none of ``tries`` does."""
+def drawn_within(
+    problem: Problem, draw: Callable[[], AnyArchitecture], tries: int = 200, space: SearchSpace | None = None
+) -> AnyArchitecture:
+    """The first architecture of ``draw`` that keeps the limits. Where none of ``tries`` does and a ``space`` is given, the
+    last one is repaired there (``limits.repaired``).
+
+    Errors: ``SearchError`` where none keeps them; ``SpecError`` where a repair does not either: nothing is small enough.
+    """
     broken: str | None = None
     for _ in range(tries):
         network = draw()
         broken = excess(network, problem)
         if broken is None:
             return network
+    if space is not None:
+        return repaired(network, space, problem)
     raise SearchError(f"{tries} networks in a row are too large; {broken}")
 
 
