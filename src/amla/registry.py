@@ -31,6 +31,7 @@ EXTRA_OF = {
     "torch": "torch",
     "onnx": "torch",
     "onnxruntime": "torch",
+    "matplotlib": "plots",
     "keras": "keras",
     "jax": "keras",
     "datasets": "data",

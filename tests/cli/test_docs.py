@@ -36,6 +36,11 @@ def test_the_code_about_the_documents(tmp_path):
         subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True)
 
 
+def test_the_code_about_the_spaces(tmp_path):
+    for text in blocks("spaces.md", "python"):
+        subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True)
+
+
 def test_plug_ins(tmp_path):
     """Each block of extending.md is a file; together they are a package with its conformance tests."""
     for text in blocks("extending.md", "python"):

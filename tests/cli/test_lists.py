@@ -61,6 +61,7 @@ def test_datasets(amla):
 
 def test_schemas(finished, amla):
     schema = json.loads(amla("schema").stdout)
+    assert schema == json.loads(amla("schema", "architecture", "--json").stdout)
     document = json.loads((finished.folder / "architecture.json").read_text())
     jsonschema.validate(document, schema)
     for name in ("graph", "experiment", "trial", "result"):

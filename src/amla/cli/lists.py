@@ -127,8 +127,9 @@ def datasets(as_json: JsonOption = False) -> None:
 
 def schema(
     document: Annotated[str, typer.Argument(help=f"One of {', '.join(SCHEMAS)}.")] = "architecture",
+    as_json: JsonOption = False,
 ) -> None:
-    """The JSON Schema of a document."""
+    """The JSON Schema of a document; it is JSON with and without --json."""
     from amla.errors import ConfigError
     from amla.spec.architecture import architecture_schema
     from amla.spec.base import Document

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,12 +39,14 @@ def prepare(spec: ExperimentSpec, info: DatasetInfo, trainer: Trainer, folder: s
 
     Errors: ``AmlaError`` in one line for whatever is wrong with the spec, before anything is stored or trained.
     """
-    problem = _problem(spec, info, suited_training(spec, info))
+    problem = _problem(spec, info, suited_training(spec, info), trainer.fidelities)
     check_problem(registry.load("searchers", spec.searcher), spec.searcher, problem)
-    if spec.time_budget is not None:
+    check_budgets(problem, trainer, spec.trainer)
+    if spec.time_budget is not None and trainer.trains:
         spec, problem, measured = fit(spec, info, problem, trainer, default_epochs(problem.train_size))
     else:
-        measured = measure(rehearse(make_searcher(spec, problem), problem, most=1), problem, trainer)
+        first = rehearse(make_searcher(spec, problem), problem, most=1)
+        measured = measure(first, problem, trainer, spec.resources.threads)
     searcher = make_searcher(spec, problem)
     check_needs(searcher, trainer, spec.trainer)
     return Experiment(
@@ -65,9 +67,29 @@ def new_id(spec: ExperimentSpec) -> str:
 
 def check_needs(searcher: Searcher[Any], trainer: Trainer, name: str) -> None:
     """Errors: ``SearchError`` where the trainer lacks an instrument or a procedure that the searcher reads."""
-    lacking = sorted((searcher.needs | searcher.procedures) - trainer.provides)
+    lacking = (searcher.needs | searcher.procedures) - trainer.provides
     if lacking:
-        raise SearchError(f"the trainer {name!r} has no {', '.join(lacking)}, which this search needs")
+        able = [repr(other) for other in registry.names("trainers") if lacking <= _provided(other)]
+        hint = f"; {', '.join(able)} has" if able else ""
+        raise SearchError(f"the trainer {name!r} has no {', '.join(sorted(lacking))}, which this search needs{hint}")
+
+
+def _provided(trainer: str) -> frozenset[str]:
+    """What a trainer has; nothing where its library is not installed."""
+    try:
+        provides: frozenset[str] = registry.load("trainers", trainer).provides
+    except PluginError:
+        return frozenset()
+    return provides
+
+
+def check_budgets(problem: Problem, trainer: Trainer, name: str) -> None:
+    """Errors: ``ConfigError`` where the trainer cannot train so long, or not what the problem asks."""
+    trainer.check(problem)
+    for key, budget in (("budget", problem.budget), ("final_budget", problem.final_budget)):
+        if trainer.fidelities and budget not in trainer.fidelities:
+            known = " or ".join(f"{fidelity.epochs:g}" for fidelity in trainer.fidelities if fidelity.epochs)
+            raise ConfigError(f"{key}: the trainer {name!r} knows trainings of {known} epochs only")
 
 
 def check_problem(searcher: type[Searcher[Any]], name: str, problem: Problem) -> None:
@@ -124,8 +146,9 @@ def default_epochs(train_size: int) -> float:
     return float(min(EPOCHS[1], max(EPOCHS[0], round(IMAGES / train_size))))
 
 
-def _problem(spec: ExperimentSpec, info: DatasetInfo, training: Training) -> Problem:
+def _problem(spec: ExperimentSpec, info: DatasetInfo, training: Training, fidelities: Sequence[Budget] = ()) -> Problem:
     epochs = default_epochs(info.sizes["train"])
+    suited = fidelities or (Budget(epochs=epochs * SEARCH_SHARE), Budget(epochs=epochs))
     return Problem(
         space=spec.space,
         space_settings=spec.space_settings,
@@ -137,8 +160,8 @@ def _problem(spec: ExperimentSpec, info: DatasetInfo, training: Training) -> Pro
         train_size=info.sizes["train"],
         seed=spec.seed,
         training=training,
-        budget=spec.budget or Budget(epochs=epochs * SEARCH_SHARE),
-        final_budget=spec.final_budget or Budget(epochs=epochs),
+        budget=spec.budget or suited[0],
+        final_budget=spec.final_budget or suited[-1],
         trials=spec.trials,
     )
 

@@ -37,8 +37,13 @@ def summary(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def search_seconds(trials: Sequence[Trial]) -> float:
-    """Seconds that search trials have cost so far."""
-    return _seconds(trials, "search")
+    """Seconds that searching has cost so far, choosing among what was found included."""
+    return _seconds(trials, "search") + _seconds(trials, "selection")
+
+
+def trained_seconds(trials: Sequence[Trial]) -> float:
+    """Seconds that everything but the test has cost so far: search, selection and final training."""
+    return sum(_seconds(trials, purpose) for purpose in TRAINED)
 
 
 def _seconds(trials: Sequence[Trial], purpose: Purpose) -> float:

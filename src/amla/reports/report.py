@@ -34,7 +34,7 @@ def report(experiment: Experiment, trials: Sequence[Trial], info: DatasetInfo | 
     final = next((t for t in reversed(networks) if t.spec.purpose == "final" and t.state == "done"), None)
     shown = _shown(networks)
     before = figures.predecessors(trials)
-    return _template().render(
+    return template("report.html").render(
         experiment=experiment,
         spec=experiment.spec,
         problem=experiment.problem,
@@ -62,7 +62,8 @@ def write_report(experiment: Experiment, trials: Sequence[Trial], info: DatasetI
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A page of this folder; what is put into it is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("amla.reports"),
         autoescape=True,
@@ -77,7 +78,7 @@ def _template() -> jinja2.Template:
         "duration": words.duration,
         "number": lambda value: f"{value:.4g}",
     }
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _shown(networks: Sequence[Trial]) -> list[Trial]:

@@ -9,8 +9,9 @@ from typing import ClassVar, Generic, TypeVar
 from pydantic import JsonValue
 
 from amla import registry
-from amla.errors import ConfigError, SearchError, SpecError
+from amla.errors import ConfigError, SearchError
 from amla.spaces.base import AnyArchitecture, SearchSpace
+from amla.spaces.base import space_of as space_of  # noqa: PLC0414  # searchers look for it here
 from amla.spaces.envelope import EnvelopeSpace
 from amla.spaces.limits import excess, repaired
 from amla.spec.base import Document
@@ -21,18 +22,6 @@ from amla.spec.trial import Trial, TrialSpec
 
 class SearcherSettings(Document):
     """Base of a searcher's settings: validated, every key with a default; their JSON Schema feeds forms, CLI and Katib."""
-
-
-def space_of(problem: Problem) -> SearchSpace:
-    """The space that a problem names. Errors: ``ConfigError`` that names a wrong key of its settings, ``SpecError`` where
-    its settings make no network."""
-    cls = registry.load("spaces", problem.space)
-    try:
-        settings = cls.Settings.parse(problem.space_settings)
-    except SpecError as error:
-        raise ConfigError(str(error).replace(f"{cls.Settings.__name__}: ", "space_settings.", 1)) from None
-    space: SearchSpace = cls(settings, problem)
-    return space
 
 
 def envelope_space(problem: Problem, searcher: str) -> EnvelopeSpace:
