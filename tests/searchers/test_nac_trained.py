@@ -41,7 +41,7 @@ def search(out: Path, criterion: str, *, mode: str, norm_scale: bool = True, **s
         threads=1,
         precision="float32",
         settings=settings,
-        space_settings={"width": 6, "layers": [2], "max_layers": [2], "style": {"norm_scale": norm_scale}},
+        space_settings={"width": 12, "layers": [2], "max_layers": [2], "style": {"norm_scale": norm_scale}},
     )
 
 
