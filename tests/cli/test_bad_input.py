@@ -207,5 +207,7 @@ def test_a_full_disk(tmp_path, amla):
 
 def test_a_search_that_fails_is_exit_code_1(complaint):
     """Good input, a bad end: no network could be trained."""
-    said = complaint("search", "digits", *QUICK, "--limit", 60, "--set", "training.schedule.rate=1.0e+30", "--quiet", code=1)
+    said = complaint(
+        "search", "digits", *QUICK, "--limit", 60, "--set", "training.schedule.rate=1.0e+30", "--quiet", code=1
+    )
     assert "failed 3 times" in said

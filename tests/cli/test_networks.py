@@ -168,7 +168,20 @@ def test_a_folder_of_splits_with_pictures_of_every_kind(amla, tmp_path):
         odd_pictures(tmp_path / "data" / split, count)
     modes = {Image.open(path).mode for path in (tmp_path / "data" / "test").rglob("*.png")}
     assert modes == {"L", "RGB", "RGBA", "P", "I;16"}
-    words = ("--width", 6, "--epochs", 12, "--search-steps", 2, "--iterations", 1, "--batch-size", 8, "--image-size", 12)
+    words = (
+        "--width",
+        6,
+        "--epochs",
+        12,
+        "--search-steps",
+        2,
+        "--iterations",
+        1,
+        "--batch-size",
+        8,
+        "--image-size",
+        12,
+    )
     found = json.loads(amla("search", "folder:data", *words, "--out", "run", "--json").stdout)
     assert found["test"]["accuracy"] == 1.0
     evaluated = json.loads(amla("evaluate", "run", "folder:data", "--json").stdout)
