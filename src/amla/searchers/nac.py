@@ -15,7 +15,7 @@ A truncated training ends at the experiment's ``budget`` (the paper: 10,000 step
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field, JsonValue
 
@@ -130,6 +130,7 @@ class NAC(Searcher[NACSettings]):
     """The search as a sequence of trials; trial i + 1 is constructed from the statistics of trial i."""
 
     Settings = NACSettings
+    any_objective: ClassVar[bool] = False
 
     def __init__(self, settings: NACSettings, problem: Problem) -> None:
         super().__init__(settings, problem)
