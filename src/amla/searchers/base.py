@@ -71,6 +71,8 @@ class Searcher(ABC, Generic[S]):
     tunes: ClassVar[bool] = False
     #: Whether it weighs several objectives against each other; else it takes one only.
     several_objectives: ClassVar[bool] = False
+    #: Whether its first objective may be another than validation accuracy.
+    any_objective: ClassVar[bool] = True
     #: Whether its own last trial is the final one (purpose ``final``); else the scheduler asks ``final`` for it.
     closes: bool = False
 
