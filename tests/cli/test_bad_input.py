@@ -203,11 +203,3 @@ def test_a_full_disk(tmp_path, amla):
     assert resumed["state"] == "done"
     assert resumed["test"]["accuracy"] >= 0.0
     assert Path(resumed["artifacts"]["model.onnx"]).is_file()
-
-
-def test_a_search_that_fails_is_exit_code_1(complaint):
-    """Good input, a bad end: no network could be trained."""
-    said = complaint(
-        "search", "digits", *QUICK, "--limit", 60, "--set", "training.schedule.rate=1.0e+30", "--quiet", code=1
-    )
-    assert "failed 3 times" in said
