@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import yaml
 from safetensors.numpy import load_file
+from typed import PINNED
 
 import amla as amla_package
 from amla.cli import runs
@@ -111,6 +112,17 @@ def test_the_same_experiment_from_its_file(finished, amla, tmp_path, executor):
     assert again["best"] == finished.document["best"]
     assert again["test"] == finished.document["test"]
     same_weights(tmp_path / "run", finished.folder)
+
+
+def test_two_jobs_in_processes_end_as_one_in_this_process(amla, tmp_path):
+    words = (
+        "search", "digits", "--searcher", "random", "--trials", 3, "--steps", 6, "--search-steps", 3, "--width", 6,
+        "--limit", 100, *PINNED, "--json",
+    )  # fmt: skip
+    one = json.loads(amla(*words, "--out", "one").stdout)
+    two = json.loads(amla(*words, "--out", "two", "--jobs", 2, "--executor", "process").stdout)
+    assert (two["trials"], two["best"], two["test"]) == (one["trials"], one["best"], one["test"])
+    same_weights(tmp_path / "one", tmp_path / "two")
 
 
 def test_the_same_experiment_by_python(finished, tmp_path):

@@ -157,7 +157,7 @@ def _plugins(kind: str, name: str | None, as_json: bool) -> None:
     from amla import registry
 
     if name is None:
-        _print_named({key: _first_line(registry.load(kind, key)) for key in registry.names(kind)}, as_json)
+        _print_named({key: _about(kind, key) for key in registry.names(kind)}, as_json)
         return
     schema: dict[str, Any] = registry.load(kind, name).Settings.model_json_schema()
     if as_json:
@@ -169,6 +169,17 @@ def _plugins(kind: str, name: str | None, as_json: bool) -> None:
         for key, value in schema.get("properties", {}).items()
     ]
     _table(["setting", "default", "meaning"], rows)
+
+
+def _about(kind: str, name: str) -> str:
+    """What a plug-in is; where a library is missing, what it needs, so that the others are listed all the same."""
+    from amla import registry
+    from amla.errors import PluginError
+
+    try:
+        return _first_line(registry.load(kind, name))
+    except PluginError as error:
+        return str(error)
 
 
 def _first_line(plugin: Any) -> str:

@@ -78,9 +78,11 @@ class ZeroCost(Searcher[ZeroCostSettings]):
         return scored >= self._count() and len(self.seen) - scored >= len(self._chosen(self.seen))
 
     def final(self, trials: Sequence[Trial]) -> TrialSpec | None:
-        """The best of those that were trained; where none was, the one with the highest scores."""
+        """The best of those that were trained; where none was, the one with the highest scores that breaks no limit, as far
+        as it was measured."""
         trained = super().final([trial for trial in trials if not _is_score(trial)])
-        ranked = ranking(trials, self.settings.rank_by)
+        beyond = {t.spec.architecture.to_json() for t in trials if t.result and not t.result.feasible}
+        ranked = [t for t in ranking(trials, self.settings.rank_by) if t.spec.architecture.to_json() not in beyond]
         if trained is not None or not ranked:
             return trained
         return TrialSpec(
@@ -94,7 +96,7 @@ class ZeroCost(Searcher[ZeroCostSettings]):
     def _scoring(self, issued: int, number: int) -> TrialSpec:
         rng = self.problem.rng(number)
         network = self.whole[issued] if self.whole else None
-        network = network or drawn_within(self.problem, lambda: self.space.sample(rng), self.settings.draws)
+        network = network or drawn_within(self.problem, lambda: self.space.sample(rng), self.settings.draws, self.space)
         wanted = ScoreSettings(scores=self.settings.rank_by, images=self.settings.images, seed=self.problem.seed)
         return TrialSpec(
             architecture=network,
