@@ -31,16 +31,17 @@ EXTRA_OF = {
     "torch": "torch",
     "onnx": "torch",
     "onnxruntime": "torch",
+    "matplotlib": "plots",
     "keras": "keras",
     "jax": "keras",
     "datasets": "data",
     "pyarrow": "data",
+    "optuna": "tpe",
     "ray": "ray",
     "kubernetes": "kubernetes",
     "grpc": "katib",
     "fastapi": "server",
     "uvicorn": "server",
-    "matplotlib": "plots",
 }
 
 

@@ -64,6 +64,18 @@ def test_the_experiment_file(amla, tmp_path):
     assert json.loads(amla("run", "quick.yaml", "--limit", 100, "--json").stdout)["state"] == "done"
 
 
+def test_the_search_of_hyperparameters(amla, tmp_path):
+    (text,) = blocks("hyperparameters.md", "yaml")
+    (tmp_path / "rate.yaml").write_text(text)
+    document = json.loads(amla("run", "rate.yaml", "--limit", 100, "--out", "run", "--name", "rate", "--json").stdout)
+    values = document["best"]["hyperparameters"]
+    assert list(values) == list(yaml.safe_load(text)["hyperparameters"])
+    assert 0.01 <= values["schedule.rate"] <= 0.5
+    assert 16 <= values["batch_size"] <= 64
+    assert f"batch_size = {values['batch_size']}" in amla("experiments", "show", "rate").stdout
+    assert "Hyperparameters searched" in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_links():
     for page in [*DOCS.glob("*.md"), DOCS.parent / "README.md"]:
         for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):

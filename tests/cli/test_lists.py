@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import jsonschema
 
@@ -45,6 +47,15 @@ def test_searchers(amla):
     schema = json.loads(amla("searchers", "nac", "--json").stdout)
     assert schema["properties"]["max_prune"]["default"] == 6
     assert "criterion" in amla("searchers", "nac").stdout
+
+
+def test_a_missing_library_hides_no_other_searcher(tmp_path):
+    program = "import sys; sys.modules['optuna'] = None; from amla.cli import main; main(['searchers', '--json'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    about = {searcher["name"]: searcher["about"] for searcher in json.loads(done.stdout)}
+    assert about.keys() == set(registry.names("searchers"))
+    assert "pip install 'amla[tpe]'" in about["tpe"]
 
 
 def test_spaces(amla):

@@ -1,13 +1,11 @@
 """``zero_cost``, ``darts`` and ``enas`` from the command line, to a tested network; and a trainer that lacks them."""
 
 import json
-import subprocess
 from collections.abc import Callable
 
 import pytest
-from typed import PINNED
+from typed import PINNED, Amla
 
-Amla = Callable[..., subprocess.CompletedProcess[str]]
 TINY = ("digits", "--steps", "8", "--search-steps", "4", "--width", "4", "--limit", "300", *PINNED)
 
 

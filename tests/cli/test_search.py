@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import yaml
 from safetensors.numpy import load_file
+from typed import PINNED
 
 import amla as amla_package
 from amla.cli import runs
@@ -113,6 +114,17 @@ def test_the_same_experiment_from_its_file(finished, amla, tmp_path, executor):
     same_weights(tmp_path / "run", finished.folder)
 
 
+def test_two_jobs_in_processes_end_as_one_in_this_process(amla, tmp_path):
+    words = (
+        "search", "digits", "--searcher", "random", "--trials", 3, "--steps", 6, "--search-steps", 3, "--width", 6,
+        "--limit", 100, *PINNED, "--json",
+    )  # fmt: skip
+    one = json.loads(amla(*words, "--out", "one").stdout)
+    two = json.loads(amla(*words, "--out", "two", "--jobs", 2, "--executor", "process").stdout)
+    assert (two["trials"], two["best"], two["test"]) == (one["trials"], one["best"], one["test"])
+    same_weights(tmp_path / "one", tmp_path / "two")
+
+
 def test_the_same_experiment_by_python(finished, tmp_path):
     found = amla_package.search(
         "digits",
@@ -162,7 +174,10 @@ def test_the_options_are_the_keys():
     assert options <= keys
 
 
-@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+EXPERIMENTS = [file for file in sorted(CONFIGS.glob("*.yaml")) if not file.name.startswith("compare-")]
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda path: path.stem)
 def test_the_experiment_files_that_ship(file):
     spec, manner = read_experiment(file, {}, None)
     problem = Problem(

@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+#: Runs a command, as the fixture ``amla`` does.
+Amla = Callable[..., subprocess.CompletedProcess[str]]
 #: What is measured otherwise, and may come out otherwise each time: with these, the seed alone decides.
 PINNED = ("--threads", "1", "--precision", "float32")
 #: A whole search on digits in a few seconds.

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import pytest
 
 from amla.spec.experiment import Objective, Problem
+from amla.spec.hyperparameters import Choice, Integer, Real
 from amla.spec.lower import lower
 from amla.spec.training import Budget
 from amla.testing.searchers import SearcherSuite
@@ -141,3 +142,30 @@ def test_budgets_and_one_schedule() -> None:
     assert [trial.spec.parent for trial in trials] == [None, 0, 1, 2]
     for trial in trials:
         lower(trial.spec.architecture, (1, 8, 8), 10)
+
+
+TUNED = {
+    "schedule.rate": Real(low=0.01, high=0.5, log=True),
+    "batch_size": Integer(low=16, high=64),
+    "optimizer": Choice(options=({"kind": "sgd"}, {"kind": "adamw", "weight_decay": 0.1})),
+}
+
+
+@pytest.mark.parametrize("name", ["bayes", "tpe"])
+@pytest.mark.parametrize(
+    ("problem", "what"),
+    [
+        (SearcherSuite.problem, "architecture"),
+        (SearcherSuite.problem, "training"),
+        (CELLS.model_copy(update={"trials": 6}), "both"),
+    ],
+    ids=["architecture", "training", "both"],
+)
+class TestModelBased(SearcherSuite):
+    """Of six trials, three are the model's."""
+
+    @pytest.fixture(autouse=True)
+    def _variant(self, name: str, problem: Problem, what: str) -> None:
+        self.name = name
+        self.settings = {"startup": 3, "what": what}
+        self.problem = problem if what == "architecture" else problem.model_copy(update={"hyperparameters": TUNED})

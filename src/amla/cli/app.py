@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from amla.cli import benchmark, lists, networks, runs
+from amla.cli import benchmark, comparisons, lists, networks, runs
 
 app = typer.Typer(
     name="amla",
@@ -23,6 +23,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     runs.train,
     runs.resume,
     runs.stop,
+    comparisons.compare,
     networks.evaluate,
     networks.predict,
     networks.export,

@@ -50,6 +50,7 @@ def show_experiment(
     """One experiment with its trials."""
     from amla.engine.store import Store
     from amla.engine.summary import summary
+    from amla.reports.words import phrase
     from amla.spec.data import Split
 
     with Store(store) as opened:
@@ -65,6 +66,8 @@ def show_experiment(
     for key in ("experiment", "name", "state", "dataset", "searcher", "seed", "device"):
         typer.echo(f"{key:>12}  {document[key]}")
     typer.echo(f"{'folder':>12}  {found.folder}")
+    for name, value in (document["best"] or {}).get("hyperparameters", {}).items():
+        typer.echo(f"{'best':>12}  {name} = {phrase(value) or value}")
     rows = []
     for trial in trials:
         result = trial.result
@@ -154,7 +157,7 @@ def _plugins(kind: str, name: str | None, as_json: bool) -> None:
     from amla import registry
 
     if name is None:
-        _print_named({key: _first_line(registry.load(kind, key)) for key in registry.names(kind)}, as_json)
+        _print_named({key: _about(kind, key) for key in registry.names(kind)}, as_json)
         return
     schema: dict[str, Any] = registry.load(kind, name).Settings.model_json_schema()
     if as_json:
@@ -166,6 +169,17 @@ def _plugins(kind: str, name: str | None, as_json: bool) -> None:
         for key, value in schema.get("properties", {}).items()
     ]
     _table(["setting", "default", "meaning"], rows)
+
+
+def _about(kind: str, name: str) -> str:
+    """What a plug-in is; where a library is missing, what it needs, so that the others are listed all the same."""
+    from amla import registry
+    from amla.errors import PluginError
+
+    try:
+        return _first_line(registry.load(kind, name))
+    except PluginError as error:
+        return str(error)
 
 
 def _first_line(plugin: Any) -> str:

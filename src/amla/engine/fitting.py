@@ -65,30 +65,44 @@ def fit(
     """
     assert spec.time_budget is not None
     end = time.monotonic() + spec.time_budget * (1.0 - RESERVE)
+
+    def seconds() -> float:
+        """That are left for trials: all, where the final training ends by the clock, which counts trials only."""
+        return float(spec.time_budget or 0.0) if spec.exact_time else end - time.monotonic()
+
     plans = _plans(spec, problem)
     least = suited_epochs * ENOUGH[0]
-    measured = measure(plans[-1].trials, plans[-1].problem, trainer)
+    threads = spec.resources.threads
+    measured = measure(plans[-1].trials, plans[-1].problem, trainer, threads)
     speed = plans[-1].flops / _step_seconds(measured)
-    left = _left(end, plans[-1], info, measured)
+    left = _left(seconds(), plans[-1], info, measured)
     chosen, epochs = plans[-1], _epochs(plans[-1], left, _step_seconds(measured))
     for plan in plans[:-1]:
-        if _epochs(plan, end - time.monotonic(), plan.flops / speed / WIDE_GAIN) < least:
+        if _epochs(plan, seconds(), plan.flops / speed / WIDE_GAIN) < least:
             continue
-        found = measure(plan.trials, plan.problem, trainer)
-        if (affordable := _epochs(plan, _left(end, plan, info, found), _step_seconds(found))) >= least:
+        found = measure(plan.trials, plan.problem, trainer, threads)
+        if (affordable := _epochs(plan, _left(seconds(), plan, info, found), _step_seconds(found))) >= least:
             chosen, epochs, measured = plan, affordable, found
             break
     if epochs * problem.train_size < problem.training.batch_size:  # not even a step
         raise ConfigError(f"time_budget: {spec.time_budget:g} s is too short for a search here; give more")
+    measured = measured | _remembered(spec, chosen, info, measured)
     return chosen.spec, _with_budgets(chosen, min(epochs, suited_epochs * ENOUGH[1])), measured
 
 
-def measure(trials: Sequence[Trial], problem: Problem, trainer: Trainer) -> Measured:
-    """What the trainer measures on the first of these trials."""
+def _remembered(spec: ExperimentSpec, chosen: Plan, info: DatasetInfo, measured: Measured) -> Measured:
+    """The settings of the searcher that were fitted, not said; and how long the validation split takes to read."""
+    fitted = {key: value for key, value in chosen.spec.settings.items() if key not in spec.settings}
+    seconds = float(str(measured.get("evaluate_seconds", 0.0))) * info.sizes["valid"]
+    return {"fitted": fitted, "valid_seconds": seconds}
+
+
+def measure(trials: Sequence[Trial], problem: Problem, trainer: Trainer, threads: int = 0) -> Measured:
+    """What the trainer measures on the first of these trials, with so many CPU threads (0: as many as are best)."""
     if not trials:
         return {}
     graph = lower(trials[0].spec.architecture, problem.input_shape, problem.num_classes)
-    return dict(trainer.measure(graph, problem.training, {}))
+    return dict(trainer.measure(graph, problem.training, {"threads": threads} if threads else {}))
 
 
 def _plans(spec: ExperimentSpec, problem: Problem) -> list[Plan]:
@@ -116,14 +130,14 @@ def _epochs(plan: Plan, seconds: float, step_seconds: float) -> float:
     return steps / max(1, plan.problem.train_size // batch)
 
 
-def _left(end: float, plan: Plan, info: DatasetInfo, measured: Measured) -> float:
-    """Seconds for training until ``end``. Every training also looks at the validation split once, the last network at the
+def _left(seconds: float, plan: Plan, info: DatasetInfo, measured: Measured) -> float:
+    """Of so many seconds, those for training. Every training also looks at the validation split once, the last network at the
     test split too; a trial that trains nothing looks at a few images."""
     image = float(str(measured.get("evaluate_seconds", 0.0))) / plan.flops
     flops = [float(trial.result.flops) for trial in plan.trials if trial.result]
     seen = [info.sizes["valid"] if trains else LOOKED_AT for trains in map(_trains, plan.trials)]
     work = sum(count * f for count, f in zip(seen, flops, strict=True)) + info.sizes["test"] * flops[-1]
-    return end - time.monotonic() - image * work
+    return seconds - image * work
 
 
 def _trains(trial: Trial) -> bool:

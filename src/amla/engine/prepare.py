@@ -22,8 +22,8 @@ from amla.errors import ConfigError, PluginError, SearchError, SpecError
 from amla.searchers.base import Searcher
 from amla.spec.costs import costs
 from amla.spec.data import DatasetInfo
-from amla.spec.experiment import Experiment, ExperimentSpec, Problem
-from amla.spec.hyperparameters import extremes, tuned
+from amla.spec.experiment import Experiment, ExperimentSpec, Objective, Problem
+from amla.spec.hyperparameters import check_names, probes, tuned
 from amla.spec.lower import lower
 from amla.spec.objectives import measures
 from amla.spec.training import SGD, Augmentation, Budget, Clip, OneCycle, Training
@@ -45,7 +45,8 @@ def prepare(spec: ExperimentSpec, info: DatasetInfo, trainer: Trainer, folder: s
     if spec.time_budget is not None and trainer.trains:
         spec, problem, measured = fit(spec, info, problem, trainer, default_epochs(problem.train_size))
     else:
-        measured = measure(rehearse(make_searcher(spec, problem), problem, most=1), problem, trainer)
+        first = rehearse(make_searcher(spec, problem), problem, most=1)
+        measured = measure(first, problem, trainer, spec.resources.threads)
     searcher = make_searcher(spec, problem)
     check_needs(searcher, trainer, spec.trainer)
     return Experiment(
@@ -95,10 +96,21 @@ def check_problem(searcher: type[Searcher[Any]], name: str, problem: Problem) ->
     """Errors: ``ConfigError`` where the problem asks for what this searcher does not do, or for a training that there is
     not; ``PluginError`` where a latency cannot be measured here."""
     if problem.hyperparameters and not searcher.tunes:
-        raise ConfigError(f"hyperparameters: the searcher {name!r} does not search them; 'tpe' and 'random' do")
+        raise ConfigError(
+            f"hyperparameters: the searcher {name!r} does not search them; 'tpe', 'bayes' and 'random' do"
+        )
     if len(problem.objectives) > 1 and not searcher.several_objectives:
         raise ConfigError(f"objectives: the searcher {name!r} takes one only; 'evolution' and 'random' take several")
-    for values in extremes(problem.hyperparameters):
+    metrics = [objective.metric for objective in problem.objectives]
+    twice = next((metric for metric in metrics if metrics.count(metric) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"objectives: {twice} is there twice; say it once")
+    if problem.objectives != (Objective(),) and not searcher.any_objective:
+        raise ConfigError(
+            f"objectives: the searcher {name!r} makes accuracy large and nothing else; limits bound what it may cost"
+        )
+    check_names(problem.hyperparameters)
+    for values in probes(problem.hyperparameters):
         tuned(problem.training, values)
     if measures(problem) and importlib.util.find_spec("onnxruntime") is None:
         raise PluginError(registry.missing("onnxruntime", "a latency"))

@@ -166,16 +166,17 @@ def step_seconds(
 
 @torch.no_grad()
 def image_seconds(module: GraphModule, device: torch.device, threads: int) -> float:
-    """Seconds that one image takes, in a batch."""
+    """Seconds that one image takes, in a batch: the least of a few."""
     images = torch.zeros((64, *module.graph.input_shape), device=device).contiguous(memory_format=torch.channels_last)
     module.eval()
     with _threads(threads):
-        module(images)
-        _wait_for(device)
-        began = time.perf_counter()
-        module(images)
-        _wait_for(device)
-        return (time.perf_counter() - began) / len(images)
+        times = []
+        for _ in range(4):
+            began = time.perf_counter()
+            module(images)
+            _wait_for(device)
+            times.append(time.perf_counter() - began)
+        return min(times[1:]) / len(images)
 
 
 def _wait_for(device: torch.device) -> None:
