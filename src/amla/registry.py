@@ -42,7 +42,6 @@ EXTRA_OF = {
     "grpc": "katib",
     "fastapi": "server",
     "uvicorn": "server",
-    "matplotlib": "plots",
 }
 
 

@@ -19,7 +19,8 @@ TRAINED: tuple[Purpose, ...] = ("search", "selection", "final")
 
 def summary(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]:
     """``experiment``, ``name``, ``state``, ``best`` (the final network, else the best so far, with the hyperparameters that
-    were searched), ``front`` (of several objectives), ``test``, ``seconds`` by purpose, ``trials`` (how many ended) and ``device``. Accuracies are in [0, 1]."""
+    were searched), ``front`` (of several objectives), ``test``, ``seconds`` by purpose, ``trials`` (how many ended) and
+    ``device``. Accuracies are in [0, 1]."""
     best = _best(experiment, trials)
     test = next((t.result for t in trials if t.spec.purpose == "test" and t.state == "done" and t.result), None)
     devices = sorted({t.result.cost.device for t in trials if t.result and t.result.cost.device})

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from amla import registry
 from amla.errors import ConfigError, SearchError
-from amla.spaces.base import AnyArchitecture
+from amla.spaces.base import AnyArchitecture, SearchSpace
 from amla.spaces.base import space_of as space_of  # noqa: PLC0414  # searchers look for it here
 from amla.spaces.envelope import EnvelopeSpace
 from amla.spaces.limits import excess, repaired

@@ -96,9 +96,7 @@ class ZeroCost(Searcher[ZeroCostSettings]):
     def _scoring(self, issued: int, number: int) -> TrialSpec:
         rng = self.problem.rng(number)
         network = self.whole[issued] if self.whole else None
-        network = network or drawn_within(
-            self.problem, lambda: self.space.sample(rng), self.settings.draws, self.space
-        )
+        network = network or drawn_within(self.problem, lambda: self.space.sample(rng), self.settings.draws, self.space)
         wanted = ScoreSettings(scores=self.settings.rank_by, images=self.settings.images, seed=self.problem.seed)
         return TrialSpec(
             architecture=network,
