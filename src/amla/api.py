@@ -153,7 +153,7 @@ def run(
 
 def resume(name: str, *, store: str | None = None, watch: Watch = Watch()) -> SearchResult:
     """Go on with a stopped or crashed experiment; a finished one is only exported anew. Errors: ``StoreError``."""
-    with Store(store or default_url()) as opened:
+    with Store(store, create=False) as opened:
         return _drive(opened, opened.experiment(name), watch)
 
 

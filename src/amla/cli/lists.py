@@ -21,7 +21,7 @@ def list_experiments(store: StoreOption = None, as_json: JsonOption = False) -> 
     from amla.engine.store import Store
     from amla.engine.summary import summary
 
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         found = [summary(e, opened.trials(e.id)) | {"created": e.created} for e in opened.experiments()]
     if as_json:
         typer.echo(json.dumps([{"id": item.pop("experiment"), **item} for item in found], indent=2))
@@ -53,7 +53,7 @@ def show_experiment(
     from amla.reports.words import phrase
     from amla.spec.data import Split
 
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         found = opened.experiment(experiment)
         trials = opened.trials(found.id)
     document = summary(found, trials)
@@ -98,7 +98,7 @@ def delete_experiment(
     from amla import artifacts
     from amla.engine.store import Store
 
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         found = opened.experiment(experiment)
         opened.delete(found.id)
     if files:

@@ -204,9 +204,9 @@ def stop(
     as_json: JsonOption = False,
 ) -> None:
     """Stop a running experiment after its next checkpoint; `amla resume` goes on."""
-    from amla.engine.store import Store, default_url
+    from amla.engine.store import Store
 
-    with Store(store or default_url()) as opened:
+    with Store(store, create=False) as opened:
         found = opened.experiment(experiment)
         stopped = found.state in ("created", "running")
         if stopped:
