@@ -58,7 +58,7 @@ def a_run(row: tables.Row, name: str, epochs: int, seed: int, number: Callable[[
         "latency": [0.01],
         "eval_names": sorted({key.partition("@")[0] for key in last}),
         "eval_acc1es": first | last,
-        "eval_times": dict.fromkeys(first | last, 1.0),
+        "eval_times": {f"{key.partition('@')[0]}@{epoch}": 1.0 for key in last for epoch in range(epochs)},
         "eval_losses": dict.fromkeys(first | last, 0.5),
     }
 
@@ -144,6 +144,7 @@ def test_the_seeds_do_differ() -> None:
     assert fmean(values) == pytest.approx(ROWS[0]["cifar10_test"])
 
 
+@pytest.mark.slow  # 15,625 cells, twice a pickle
 def test_the_whole_table(amla, tmp_path) -> None:
     """From the files to a race. To be quick, a training's epochs but the last are left out."""
     rows = list(tables.rows())
