@@ -17,7 +17,9 @@ from amla.spec.trial import Trial, TrialSpec
 
 class AnnealingSettings(SearcherSettings):
     trials: int = Field(100, ge=1, description="networks tried, where the experiment sets no number of trials")
-    hot: float = Field(0.1, gt=0.0, description="temperature at first: a loss of so much accuracy passes in 1 of e times")
+    hot: float = Field(
+        0.1, gt=0.0, description="temperature at first: a loss of so much accuracy passes in 1 of e times"
+    )
     cold: float = Field(0.001, gt=0.0, description="temperature at last; in between it falls geometrically")
     draws: int = Field(200, ge=1, description="networks drawn at most for one that keeps the limits")
 
