@@ -16,7 +16,7 @@ from amla.engine.options import MANNER, SHORT
 from amla.spec.experiment import ExperimentSpec
 
 #: A value that suits an option, where that of its type does not.
-VALUES = {
+VALUES: dict[str, Any] = {
     "time_budget": "90s",
     "criterion": "taylor",
     "mode": "afresh",

@@ -114,6 +114,7 @@ def test_the_same_experiment_from_its_file(finished, amla, tmp_path, executor):
     same_weights(tmp_path / "run", finished.folder)
 
 
+@pytest.mark.slow
 def test_two_jobs_in_processes_end_as_one_in_this_process(amla, tmp_path):
     words = (
         "search", "digits", "--searcher", "random", "--trials", 3, "--steps", 6, "--search-steps", 3, "--width", 6,

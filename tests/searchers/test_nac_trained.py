@@ -11,6 +11,9 @@ import amla
 from amla.spaces.edits import branches_of
 from amla.spec.architecture import MacroArchitecture
 
+#: Seven searches, each trained for real: half a minute and more.
+pytestmark = pytest.mark.slow
+
 #: Criterion with the point, the ranks, the mode and the norm's scale that it is tried with.
 CASES: dict[str, dict[str, Any]] = {
     "mean_square": {"mode": "afresh", "norm_scale": False},
