@@ -120,8 +120,9 @@ def test_any_history_with_any_number_of_jobs(jobs: int, data: st.DataObject) -> 
         assert asked(spec) == reference.get_job(), number
         assert spec is not None
         running.append(Trial(number=number, seed=0, state="running", spec=spec))
-        if len(running) == jobs:
-            trial = running.pop(data.draw(st.integers(0, jobs - 1)))
+        full = len(running) == jobs
+        for _ in range(data.draw(st.integers(int(full), len(running)))):
+            trial = running.pop(data.draw(st.integers(0, len(running) - 1)))
             accuracy = data.draw(st.sampled_from([None, 0.1, 0.3, 0.5, 0.7, 0.9]))
             searcher.observe([ended(trial.number, trial.spec, accuracy)])
             if accuracy is not None:
@@ -131,10 +132,14 @@ def test_any_history_with_any_number_of_jobs(jobs: int, data: st.DataObject) -> 
 def test_what_is_too_slow_is_never_promoted() -> None:
     searcher = halving(FAST)
     memo = {"rung": 0}
-    for number, (accuracy, latency) in enumerate([(0.9, 20.0), (0.5, 5.0), (0.8, 20.0), (0.4, 5.0)]):
+    for number, (accuracy, latency) in enumerate([(0.9, 20.0), (0.5, 5.0), (0.8, 20.0), (0.4, 20.0)]):
         trial = given(number, accuracy, latency=latency)
         searcher.observe([trial.model_copy(update={"spec": trial.spec.model_copy(update={"memo": memo})})])
-    assert asked(searcher.suggest([], 4)) == Asked(1, 1)
+    spec = searcher.suggest([], 4)
+    assert asked(spec) == Asked(1, 1)
+    assert spec is not None
+    running = Trial(number=4, seed=0, state="running", spec=spec)
+    assert asked(searcher.suggest([running], 5)) == Asked(None, 0), "of the upper two of four, only one was fast enough"
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -55,6 +55,12 @@ def test_it_leaves_a_lower_hill_for_the_higher_one() -> None:
 
 
 @pytest.mark.parametrize("first", [False, True])
+def test_on_a_plain_it_does_not_wander(first: bool) -> None:
+    trials = played(climber(first_improvement=first), 8, lambda network: 0.5)
+    assert [trial.spec.memo.get("neighbor_of") for trial in trials] == [None, *[0] * 6, None]
+
+
+@pytest.mark.parametrize("first", [False, True])
 def test_every_trial_is_a_start_or_a_new_neighbour_of_the_centre(first: bool) -> None:
     trials = played(climber(first_improvement=first), 60, two_hills)
     space, tried = space_of(SMALL), set()
