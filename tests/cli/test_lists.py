@@ -37,7 +37,7 @@ def test_experiments_delete(finished, amla, tmp_path):
 
 
 def test_an_empty_store(amla):
-    assert json.loads(amla("experiments", "list", "--json").stdout) == []
+    assert "no store" in amla("experiments", "list", "--json", code=2).stderr
 
 
 def test_searchers(amla):
@@ -67,7 +67,7 @@ def test_spaces(amla):
 
 def test_datasets(amla):
     found = {dataset["name"] for dataset in json.loads(amla("datasets", "--json").stdout)}
-    assert found == {"digits", "fashion-mnist", "cifar10", "cifar100", "folder", "parquet", "hf", "npz"}
+    assert found == {"digits", "fashion-mnist", "cifar10", "cifar100", "folder", "parquet", "hf", "npz", "table"}
 
 
 def test_schemas(finished, amla):

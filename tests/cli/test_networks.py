@@ -142,6 +142,11 @@ def test_every_form_tells_the_same_class(finished, amla, digit_files, tmp_path):
     assert [str(place) for place in logits.argmax(1)] == [answer["class"] for answer in answers]
 
 
+def mode_of(path: Path) -> str:
+    with Image.open(path) as image:
+        return image.mode
+
+
 def odd_pictures(folder: Path, count: int) -> None:
     """Pictures of two shades, of many sizes and of every mode that a camera, a scanner or a drawing program writes."""
     rng = np.random.default_rng(count)
@@ -166,7 +171,7 @@ def odd_pictures(folder: Path, count: int) -> None:
 def test_a_folder_of_splits_with_pictures_of_every_kind(amla, tmp_path):
     for split, count in (("train", 20), ("valid", 5), ("test", 10)):
         odd_pictures(tmp_path / "data" / split, count)
-    modes = {Image.open(path).mode for path in (tmp_path / "data" / "test").rglob("*.png")}
+    modes = {mode_of(path) for path in (tmp_path / "data" / "test").rglob("*.png")}
     assert modes == {"L", "RGB", "RGBA", "P", "I;16"}
     words = (
         "--width",

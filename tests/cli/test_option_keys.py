@@ -16,8 +16,15 @@ from amla.engine.options import MANNER, SHORT
 from amla.spec.experiment import ExperimentSpec
 
 #: A value that suits an option, where that of its type does not.
-VALUES = {"time_budget": "90s", "criterion": "taylor", "mode": "afresh", "precision": "float32", "executor": "process"}
-OF_TYPE = {int: 6, float: 1.5, bool: True, str: "words", Path: "there"}
+VALUES = {
+    "time_budget": "90s",
+    "criterion": "taylor",
+    "mode": "afresh",
+    "precision": "float32",
+    "executor": "process",
+    "objectives": ["accuracy", "flops"],
+}
+OF_TYPE: dict[Any, Any] = {int: 6, float: 1.5, bool: True, str: "words", Path: "there"}
 
 
 def options(command: str) -> dict[str, tuple[str, type]]:
@@ -39,12 +46,18 @@ def options(command: str) -> dict[str, tuple[str, type]]:
     return found
 
 
-CASES = [(command, *option) for command in ("search", "run", "train") for option in options(command).values()]
+#: Options that may be given several times: the key is their plural, and holds a list.
+REPEATED = {"objective": "objectives"}
+CASES = [
+    (command, REPEATED.get(key, key), kind)
+    for command in ("search", "run", "train")
+    for key, kind in options(command).values()
+]
 
 
 @pytest.mark.parametrize(("command", "key", "kind"), CASES, ids=[f"{case[0]} {case[1]}" for case in CASES])
 def test_an_option_is_a_key_of_the_file(tmp_path: Path, command: str, key: str, kind: type) -> None:
-    value = VALUES.get(key, OF_TYPE[kind])
+    value = VALUES[key] if key in VALUES else OF_TYPE[kind]
     file = tmp_path / f"{command}.yaml"
     file.write_text(yaml.safe_dump({"dataset": "digits", key: value}))
     spec, manner = read_experiment(file, {}, None)
@@ -54,6 +67,8 @@ def test_an_option_is_a_key_of_the_file(tmp_path: Path, command: str, key: str, 
     document: Any = spec.to_data()
     for part in SHORT.get(key, key).split("."):
         document = document[part]
+    if key in REPEATED.values():
+        document = [item["metric"] for item in document]
     assert document == (90.0 if key == "time_budget" else value)
 
 
