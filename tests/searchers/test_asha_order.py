@@ -111,6 +111,8 @@ class Reference:
         return Asked(None, 0)
 
 
+# A history takes long to be made shorter, and says enough as it is.
+@hypothesis.settings(phases=[hypothesis.Phase.generate])
 @hypothesis.given(st.integers(1, 4), st.data())
 def test_any_history_with_any_number_of_jobs(jobs: int, data: st.DataObject) -> None:
     searcher, reference = halving(), Reference()
