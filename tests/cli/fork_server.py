@@ -21,6 +21,7 @@ HEAVY = (
     "amla.exporters.onnx",
     "onnxruntime",
     "sklearn.datasets",
+    "torch._dynamo",  # which the first optimizer imports
 )
 
 

@@ -15,7 +15,7 @@ from typed import PINNED, TINY, call, command, environment
 
 #: Some seconds of training, so that there is something to interrupt.
 LONG = (
-    "digits", "--steps", "60", "--search-steps", "30", "--iterations", "3", "--width", "6", "--name", "long", *PINNED
+    "digits", "--steps", "60", "--search-steps", "30", "--iterations", "2", "--width", "6", "--name", "long", *PINNED
 )  # fmt: skip
 
 

@@ -24,6 +24,8 @@ from amla.trainers.base import Reporter, silent
 
 #: Seconds between asking a job to stop and killing it.
 GRACE = 10.0
+#: Seconds that a killed process may take to be gone (the kernel frees its memory first).
+DYING = 5.0
 #: In the environment of a worker and of everything that it starts: the job's folder.
 MARK = "AMLA_JOB"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -90,11 +92,9 @@ class ProcessExecutor(Executor):
             return
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-            until = time.monotonic() + self.grace
-            while worker.alive and time.monotonic() < until:
-                time.sleep(0.02)
-                _reap()
+            _wait(worker, self.grace)
             process.kill()
+            _wait(worker, DYING)  # a signal is no death yet, and who asks next must not hear that it runs
         _sweep(known, worker)
         _reap()
 
@@ -155,6 +155,14 @@ def _start(job: Job, folder: Path, gpu: str | None) -> Worker:
         )
     _children[child.pid] = child
     return Worker.of(child.pid)
+
+
+def _wait(worker: Worker, seconds: float) -> None:
+    """Until a worker has ended, or so long."""
+    until = time.monotonic() + seconds
+    while worker.alive and time.monotonic() < until:
+        time.sleep(0.02)
+        _reap()
 
 
 def _reap() -> None:
