@@ -33,7 +33,7 @@ TimeOption = Annotated[
 ]
 JobsOption = Annotated[int | None, typer.Option(help="Trials at once (with --executor process).", show_default=False)]
 ExecutorOption = Annotated[str | None, typer.Option(help="inline or process.", show_default=False)]
-TrainerOption = Annotated[str | None, typer.Option(help="The ML library: torch.", show_default=False)]
+TrainerOption = Annotated[str | None, typer.Option(help="The ML library: torch or keras.", show_default=False)]
 EpochsOption = Annotated[float | None, typer.Option(help="Epochs of the final training.", show_default=False)]
 StepsOption = Annotated[int | None, typer.Option(help="Steps of the final training.", show_default=False)]
 BatchOption = Annotated[int | None, typer.Option(help="Images a step.", show_default=False)]

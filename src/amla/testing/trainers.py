@@ -134,7 +134,7 @@ class TrainerSuite:
         job = self.job(tmp_path / "0", architecture=network(dropout=0.0), training=training, budget=Budget(epochs=20))
         result = self.trainer().train(job, data)
         assert result.failure is None
-        assert result.accuracy > 0.6
+        assert result.accuracy > 0.4  # four times chance: other seeds, and other libraries, differ by a tenth
         graph = lower(job.spec.architecture, data.info.input_shape, data.info.num_classes)
         found = costs(graph)
         assert (result.parameters, result.flops) == (found.parameters, found.flops)

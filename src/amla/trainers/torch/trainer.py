@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,20 +18,20 @@ from amla.datasets.base import Dataset, Images
 from amla.errors import DataError, SearchError, TrialFailure
 from amla.spec.costs import costs
 from amla.spec.data import DatasetInfo, Split
-from amla.spec.graph import Graph, weights
+from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.spec.training import Training
 from amla.spec.trial import Cost, Job, Result
 from amla.trainers.base import Floats, Reporter, Trainer, silent
+from amla.trainers.checkpoint import MODEL
 from amla.trainers.torch.data import EVALUATION_BATCH, Batches, Normalise, to_tensor
-from amla.trainers.torch.evaluation import evaluated, measured_on
+from amla.trainers.torch.evaluation import measured_on
 from amla.trainers.torch.instruments import provided
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.module import GraphModule
 from amla.trainers.torch.optim import clip, make_optimizer, set_rate
-from amla.trainers.torch.state import State, begin, save
+from amla.trainers.torch.state import begin
 
-MODEL = "model.safetensors"
 #: bfloat16, or fewer threads, are taken where a step is at least so many times as fast: with less to gain, noise would
 #: decide, and one seed would give other results on the same machine.
 WORTH = 1.25
@@ -58,7 +57,7 @@ class TorchTrainer(Trainer):
             state = begin(job, graph, batches, device)
             loop = Loop(job, data, state, batches, dtype_of(job), report)
             loop.run()
-            return self._end(job, data, graph, state, device)
+            return loop.end(graph, device_name(device))
 
     def evaluate(self, job: Job, data: Dataset, split: Split) -> Result:
         folder = job.parent_folder or job.folder
@@ -116,41 +115,6 @@ class TorchTrainer(Trainer):
             "evaluate_seconds": image_seconds(module, device, best[1]),
             "device": device_name(device),
         }
-
-    def _end(self, job: Job, data: Dataset, graph: Graph, state: State, device: torch.device) -> Result:
-        """What is left behind, and the result."""
-        counters = state.counters
-        module = evaluated(state)
-        began = time.perf_counter()
-        accuracy, loss = measured_on(module, data, "valid", device)
-        evaluate_seconds = counters.evaluate_seconds + time.perf_counter() - began
-        if not math.isfinite(loss):
-            raise TrialFailure("nan", f"the loss on the validation split is {loss} after step {counters.step}")
-        names = {weight.name for weight in weights(graph.inference())}
-        kept = {k: v.detach().cpu().float().numpy() for k, v in module.state_dict().items() if k in names}
-        artifacts.write(job.folder, MODEL, artifacts.pack(kept))
-        counters.finished = True
-        save(state, job.folder)
-        found = costs(graph)
-        size = min(job.spec.training.batch_size, data.info.sizes["train"])
-        return Result(
-            metrics={"valid": {"accuracy": accuracy, "loss": loss}},
-            statistics=state.instruments.read(state.module),
-            snapshots=tuple(counters.snapshots),
-            curve=tuple(counters.curve),
-            parameters=found.parameters,
-            flops=found.flops,
-            position=counters.position,
-            cost=Cost(
-                seconds=counters.seconds + evaluate_seconds,
-                train_seconds=counters.seconds,
-                evaluate_seconds=evaluate_seconds,
-                steps=counters.step,
-                images=counters.step * size,
-                device=device_name(device),
-            ),
-            artifacts={"model": MODEL, "state": "state.safetensors"},
-        )
 
 
 # ------------------------------------------------------------------------------------------------------------ small parts
