@@ -62,6 +62,78 @@ class Scale(keras.layers.Layer):  # type: ignore[misc]
         return shape
 
 
+class Depthwise(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
+    """A depthwise convolution for CPUs, where XLA's own takes ten times as long as a dense one: the sum of shifted images,
+    each times its tap. Its gradients are of the same kind. ``stride`` is applied to its output."""
+
+    def __init__(self, pads: tuple[int, int], stride: int, dilation: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.pads, self.stride, self.dilation = pads, stride, dilation
+
+    def call(self, x: Any) -> Any:
+        if self.depth_multiplier > 1:
+            x = ops.repeat(x, self.depth_multiplier, axis=-1)
+        side = self.kernel_size[0]
+        kernel = ops.reshape(self.kernel, (side, side, x.shape[-1]))
+        y = _depthwise(self.pads, self.dilation)(x, kernel)
+        if self.bias is not None:
+            y = y + self.bias
+        return y[:, :: self.stride, :: self.stride, :]
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        sides = [-(-side // self.stride) for side in shape[1:3] if side]
+        return (shape[0], *sides, self.filters_of(shape))
+
+    def compute_output_spec(self, x: Any) -> Any:
+        return keras.KerasTensor(self.compute_output_shape(x.shape), self.compute_dtype)
+
+    def filters_of(self, shape: tuple[int | None, ...]) -> int:
+        return int(shape[-1] or 0) * self.depth_multiplier
+
+
+def _depthwise(pads: tuple[int, int], dilation: int) -> Any:
+    """(images (n, h, w, c), kernel (k, k, c)) -> a depthwise convolution of stride 1."""
+
+    @ops.custom_gradient
+    def run(x: Any, kernel: Any) -> Any:
+        def gradient(*given: Any, upstream: Any = None) -> tuple[Any, Any]:
+            arrived = given[-1] if upstream is None else upstream
+            turned = _correlated(arrived, ops.flip(kernel, (0, 1)), (pads[1], pads[0]), dilation)
+            return turned, _tap_gradients(x, arrived, kernel.shape[0], pads, dilation)
+
+        return _correlated(x, kernel, pads, dilation), gradient
+
+    return run
+
+
+def _correlated(x: Any, kernel: Any, pads: tuple[int, int], dilation: int) -> Any:
+    side = kernel.shape[0]
+    padded = ops.pad(x, ((0, 0), pads, pads, (0, 0)))
+
+    def add(tap: Any, total: Any) -> Any:
+        row, column = tap // side, tap % side
+        piece = ops.slice(padded, (0, row * dilation, column * dilation, 0), x.shape)
+        weight = ops.slice(kernel, (row, column, 0), (1, 1, x.shape[-1]))
+        return total + piece * ops.reshape(weight, (x.shape[-1],))
+
+    return ops.fori_loop(0, side * side, add, ops.zeros_like(x))
+
+
+def _tap_gradients(x: Any, arrived: Any, side: int, pads: tuple[int, int], dilation: int) -> Any:
+    """(k, k, c): of each tap, the sum of its shifted image times what arrived. A product with ones sums faster than a sum."""
+    padded = ops.pad(x, ((0, 0), pads, pads, (0, 0)))
+    ones = ops.ones((1, math.prod(x.shape[:-1])), x.dtype)
+
+    def one(tap: Any, found: Any) -> Any:
+        row, column = tap // side, tap % side
+        piece = ops.slice(padded, (0, row * dilation, column * dilation, 0), x.shape)
+        total = ops.matmul(ones, ops.reshape(piece * arrived, (-1, x.shape[-1])))
+        return ops.slice_update(found, (tap, 0), total)
+
+    found = ops.fori_loop(0, side * side, one, ops.zeros((side * side, x.shape[-1]), x.dtype))
+    return ops.reshape(found, (side, side, x.shape[-1]))
+
+
 class _Chance(keras.layers.Layer):  # type: ignore[misc]
     """A layer that draws at random, in training only, from ``seed``: a whole number that the trainer sets at every step."""
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from keras import layers, ops
 
 from amla.spec import graph as g
-from amla.trainers.keras.layers import Cutout, Dropout, Norm, Scale
+from amla.trainers.keras import backend
+from amla.trainers.keras.layers import Cutout, Depthwise, Dropout, Norm, Scale
 
 LEAKY_SLOPE = 0.01  # torch's own
 #: Our layout from Keras's, and back: (out, in, h, w) is (h, w, in, out) there, (channels * m, 1, h, w) is (h, w, channels, m).
@@ -131,19 +132,19 @@ class Network:
 
     def _conv(self, node: g.ConvNode, x: Any) -> Any:
         into = self.nodes[node.inputs[0]].shape[0]
+        depthwise = 1 < node.groups == into
+        each = {"depth_multiplier": node.shape[0] // into, "depthwise_initializer": "zeros"}
+        common = {"kernel_size": node.kernel, "use_bias": node.bias}
+        if depthwise and not self.portable and backend.on_cpu():
+            pads = g.padding(node.kernel, node.dilation)
+            options = {"pads": pads, "stride": node.stride, "dilation": node.dilation, **each, **common}
+            return self._layer(node, Depthwise, **options)(x)
         dilated = node.stride > 1 and node.dilation > 1  # Keras has not both: every pixel, and then every so manieth
         stride = 1 if dilated else node.stride
         if stride > 1 and node.kernel > 1:
             x = ops.pad(x, ((0, 0), *(g.padding(node.kernel, node.dilation),) * 2, (0, 0)))
-        common = {
-            "kernel_size": node.kernel,
-            "strides": stride,
-            "padding": "same" if stride == 1 else "valid",
-            "dilation_rate": node.dilation,
-            "use_bias": node.bias,
-        }
-        if 1 < node.groups == into:
-            each = {"depth_multiplier": node.shape[0] // into, "depthwise_initializer": "zeros"}
+        common |= {"strides": stride, "padding": "same" if stride == 1 else "valid", "dilation_rate": node.dilation}
+        if depthwise:
             layer = self._layer(node, layers.DepthwiseConv2D, **each, **common)
         else:
             options = {"filters": node.shape[0], "groups": node.groups, "kernel_initializer": "zeros"}
