@@ -13,6 +13,7 @@ from PIL import Image
 from typed import command, environment
 
 QUICK = ("--steps", 2, "--search-steps", 1, "--iterations", 1, "--width", 6)
+TUNED = ("--searcher", "tpe", "--set")
 
 
 def pictures(folder: Path, names: str, count: int = 12) -> None:
@@ -37,6 +38,12 @@ def nothing_was_begun(place: Path) -> bool:
         (("search", "cifar10", "--data-dir", "nowhere"), "nowhere"),
         (("search", "digits", "--searcher", "nack"), "nac"),
         (("search", "digits", "--criterion", "luck"), "criterion"),
+        (("search", "digits", *TUNED, "hyperparameters.schedule.rat={kind: real, low: 0.1, high: 1}"), "schedule.rat"),
+        (("search", "digits", *TUNED, "hyperparameters.ema={kind: real, low: 0.1, high: 2}"), "hyperparameters.ema"),
+        (("search", "digits", *TUNED, "hyperparameters.ema={kind: real, low: 1, high: 0}"), "hyperparameters.ema"),
+        (("search", "digits", *TUNED, "hyperparameters.batch_size={kind: real, low: 8, high: 64}"), "batch_size"),
+        (("search", "digits", *TUNED, "settings.what=training"), "settings.what"),
+        (("search", "digits", "--set", "hyperparameters.ema={kind: real, low: 0, high: 0.9}"), "'tpe'"),
         (("search", "digits", "--width", 3), "width"),
         (("search", "digits", "--width", 0), "width"),
         (("search", "digits", "--set", "settings.max_prunes=3"), "max_prunes"),

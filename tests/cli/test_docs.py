@@ -36,6 +36,11 @@ def test_the_code_about_the_documents(tmp_path):
         subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True)
 
 
+def test_the_code_about_the_spaces(tmp_path):
+    for text in blocks("spaces.md", "python"):
+        subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True)
+
+
 def test_plug_ins(tmp_path):
     """Each block of extending.md is a file; together they are a package with its conformance tests."""
     for text in blocks("extending.md", "python"):
@@ -57,6 +62,18 @@ def test_the_experiment_file(amla, tmp_path):
     assert yaml.safe_load(text)["dataset"] == "digits"
     (tmp_path / "quick.yaml").write_text(text)
     assert json.loads(amla("run", "quick.yaml", "--limit", 100, "--json").stdout)["state"] == "done"
+
+
+def test_the_search_of_hyperparameters(amla, tmp_path):
+    (text,) = blocks("hyperparameters.md", "yaml")
+    (tmp_path / "rate.yaml").write_text(text)
+    document = json.loads(amla("run", "rate.yaml", "--limit", 100, "--out", "run", "--name", "rate", "--json").stdout)
+    values = document["best"]["hyperparameters"]
+    assert list(values) == list(yaml.safe_load(text)["hyperparameters"])
+    assert 0.01 <= values["schedule.rate"] <= 0.5
+    assert 16 <= values["batch_size"] <= 64
+    assert f"batch_size = {values['batch_size']}" in amla("experiments", "show", "rate").stdout
+    assert "Hyperparameters searched" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_links():

@@ -47,6 +47,13 @@ def test_searchers(amla):
     assert "criterion" in amla("searchers", "nac").stdout
 
 
+def test_spaces(amla):
+    found = json.loads(amla("spaces", "--json").stdout)
+    assert {space["name"] for space in found} == set(registry.names("spaces"))
+    assert json.loads(amla("spaces", "nasbench201", "--json").stdout)["properties"]["cells"]["default"] == 5
+    assert "halvings" in amla("spaces", "darts_cell").stdout
+
+
 def test_datasets(amla):
     found = {dataset["name"] for dataset in json.loads(amla("datasets", "--json").stdout)}
     assert found == {"digits", "fashion-mnist", "cifar10", "cifar100", "folder", "parquet", "hf", "npz"}
@@ -54,6 +61,7 @@ def test_datasets(amla):
 
 def test_schemas(finished, amla):
     schema = json.loads(amla("schema").stdout)
+    assert schema == json.loads(amla("schema", "architecture", "--json").stdout)
     document = json.loads((finished.folder / "architecture.json").read_text())
     jsonschema.validate(document, schema)
     for name in ("graph", "experiment", "trial", "result"):

@@ -101,3 +101,22 @@ def test_convert_a_task_file(amla, tmp_path, task_files):
 
 def test_convert_recognises_a_system_file(amla, task_files):
     assert amla("convert", task_files / "system.json").stdout
+
+
+def test_another_dataset_is_brought_to_the_size_of_the_network(finished, amla, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "0123456789":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(12):
+            picture = rng.integers(0, 256, (20, 14), np.uint8)
+            Image.fromarray(picture).save(tmp_path / "data" / name / f"{index}.png")
+    assert amla("evaluate", finished.folder, "folder:data").stdout.startswith("test: accuracy ")
+
+
+def test_a_system_file_is_explained_in_json_too(amla, tmp_path):
+    (tmp_path / "system.json").write_text('{"database": {"password": "secret"}, "services": ["train"]}')
+    done = amla("convert", "system.json", "--json")
+    assert "secret" not in done.stdout
+    (first, *keys) = json.loads(done.stdout)
+    assert first == "system.json of AMLA 0.x sets nothing here:"
+    assert any(line.startswith("database: ") for line in keys)

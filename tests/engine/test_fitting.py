@@ -43,11 +43,6 @@ def fitted(budget: str, speed: float = 1e11, **options: Any):
     return prepare(spec, INFO, machine, "folder", "id"), machine
 
 
-def depth_and_width(experiment) -> tuple[int, int]:
-    settings = experiment.problem.space_settings
-    return sum(settings.get("layers", (2, 2, 2))), settings["width"]
-
-
 def planned(experiment) -> fitting.Plan:
     searcher = fitting.make_searcher(experiment.spec, experiment.problem)
     return fitting.Plan(experiment.spec, experiment.problem, fitting.rehearse(searcher, experiment.problem))
@@ -60,11 +55,14 @@ def seconds(experiment) -> float:
 
 
 def test_more_time_is_a_richer_search():
-    found = [fitted(budget)[0] for budget in ("30s", "2m", "20m", "3h", "30h")]
-    richness = [depth_and_width(experiment) for experiment in found]
+    # a slow machine and long budgets: the seconds that planning itself takes here do not count then
+    found = [fitted(budget, speed=1e9)[0] for budget in ("17m", "200m", "2000m", "300h", "3000h")]
+    richness = [planned(experiment).flops for experiment in found]
     assert richness == sorted(richness)
     assert richness[0] < richness[-1]
-    assert richness[-1] == (9, 96)
+    settings = [experiment.problem.space_settings for experiment in found]
+    assert settings[-1] == {"width": 96, "layers": [3, 3, 3]}
+    assert settings[0] == {"width": 8, "layers": [1, 1, 1], "halvings": 1}
     assert found[0].spec.settings["iterations"] < 5
     assert "iterations" not in found[-1].spec.settings
 

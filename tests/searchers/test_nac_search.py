@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,18 @@ class OtherSpace(SearchSpace):
 
     def contains(self, architecture: AnyArchitecture) -> bool:
         return architecture == ENVELOPE
+
+    def decisions(self) -> dict[str, tuple[str, ...]]:
+        return {}
+
+    def encode(self, architecture: AnyArchitecture) -> dict[str, str]:
+        return {}
+
+    def decode(self, taken: Mapping[str, str]) -> MacroArchitecture:
+        return ENVELOPE
+
+    def size(self) -> int:
+        return 1
 
 
 def search(problem: Problem = PROBLEM, failing: Sequence[int] = (), **settings: Any) -> list[Trial]:

@@ -10,14 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amla.errors import SpecError
-from amla.spaces.edits import inner_width, shared, without_layer
+from amla.spaces.edits import edited_operations, inner_width, moved_operations, shared, without_layer
 from amla.spaces.envelope import (
     ENVELOPE,
     EnvelopeSettings,
     EnvelopeSpace,
-    edited_operations,
     fitting_width,
-    moved_operations,
     suited_layers,
     suited_stem,
 )
@@ -386,3 +384,11 @@ def test_settings_that_make_no_network_are_refused(settings: dict[str, Any], wor
 def test_a_limited_stage_has_a_channel_for_every_branch() -> None:
     space = space_of(width=6, layers=[4], parameter_limits=[True])  # 6 * (sqrt(3) - 1) / 2 = 2.2
     assert [layer.width for layer in space.initial().stages[0].layers] == [6, 6, 6, 6]
+
+
+def test_a_stem_and_its_halvings_are_not_both_given():
+    problem = Problem(input_shape=(3, 32, 32), num_classes=10, train_size=100)
+    space = EnvelopeSpace(EnvelopeSettings(width=8, halvings=1), problem)
+    assert [step.stride for step in space.stem] == [2]
+    with pytest.raises(SpecError, match="halvings"):
+        EnvelopeSpace(EnvelopeSettings(width=8, halvings=1, stem=space.stem), problem)

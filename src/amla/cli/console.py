@@ -19,6 +19,7 @@ from amla.api import SearchResult, Watch
 from amla.engine.prepare import describe
 from amla.engine.rehearsal import make_searcher, rehearse
 from amla.engine.store import Store, default_url
+from amla.reports.words import phrase
 from amla.spec.experiment import Experiment
 from amla.spec.trial import Progress as Told
 from amla.spec.trial import Trial
@@ -203,6 +204,8 @@ def print_result(result: SearchResult) -> None:
         table.add_row("validation accuracy", f"{100 * best['accuracy']:.2f} %")
         table.add_row("parameters", f"{best['parameters']:,}")
         table.add_row("multiply-adds an image", f"{best['flops']:,}")
+        for name, value in best["hyperparameters"].items():
+            table.add_row(name, phrase(value) or str(value))
     table.add_row("search", f"{seconds['search']:.1f} s")
     table.add_row("final training", f"{seconds['final']:.1f} s")
     table.add_row("device", str(summary.get("device", "")))

@@ -32,8 +32,10 @@ TimeOption = Annotated[
     ),
 ]
 JobsOption = Annotated[int | None, typer.Option(help="Trials at once (with --executor process).", show_default=False)]
-ExecutorOption = Annotated[str | None, typer.Option(help="inline or process.", show_default=False)]
-TrainerOption = Annotated[str | None, typer.Option(help="The ML library: torch or keras.", show_default=False)]
+ExecutorOption = Annotated[str | None, typer.Option(help="inline, process or simulated.", show_default=False)]
+TrainerOption = Annotated[
+    str | None, typer.Option(help="The ML library: torch or keras; or tabular.", show_default=False)
+]
 EpochsOption = Annotated[float | None, typer.Option(help="Epochs of the final training.", show_default=False)]
 StepsOption = Annotated[int | None, typer.Option(help="Steps of the final training.", show_default=False)]
 BatchOption = Annotated[int | None, typer.Option(help="Images a step.", show_default=False)]
@@ -46,6 +48,7 @@ NameOption = Annotated[str | None, typer.Option(help="A name for the experiment.
 def search(
     dataset: Annotated[str, typer.Argument(help="digits, cifar10, folder:PATH, parquet:PATH, ... (`amla datasets`)")],
     searcher: Annotated[str | None, typer.Option(help="See `amla searchers`.", show_default="nac")] = None,
+    space: Annotated[str | None, typer.Option(help="See `amla spaces`.", show_default="envelope")] = None,
     time_budget: TimeOption = None,
     seed: SeedOption = None,
     data_dir: DataDirOption = None,
@@ -126,6 +129,7 @@ def run(
         store or manner.get("store"),
         quiet or bool(manner.get("quiet")),
         as_json or bool(manner.get("json")),
+        rename=name is None,  # a file may be run again; what is typed is meant
     )
 
 
@@ -199,12 +203,14 @@ def stop(
         typer.echo(f"{found.id} does not run: it is {found.state}")
 
 
-def _start(spec: ExperimentSpec, out: Path | None, store: str | None, quiet: bool, as_json: bool) -> None:
+def _start(
+    spec: ExperimentSpec, out: Path | None, store: str | None, quiet: bool, as_json: bool, *, rename: bool = False
+) -> None:
     from amla import api
     from amla.cli.console import watching
 
     with watching(quiet or as_json, store) as watch:
-        result = api.run(spec, store=store, out=out, watch=watch)
+        result = api.run(spec, store=store, out=out, watch=watch, rename=rename)
     _show(result, as_json)
 
 

@@ -19,6 +19,7 @@ from amla.engine.store import Store
 from amla.errors import SearchError
 from amla.executors.base import Executor, JobState
 from amla.spec.experiment import Experiment, trial_seed
+from amla.spec.objectives import judged, measures
 from amla.spec.trial import Failure, Job, Result, Trial, TrialSpec, TrialState
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,6 @@ log = logging.getLogger(__name__)
 #: A trial whose worker is lost so often under one scheduler is given up. A resume counts anew: that everything was killed
 #: says nothing against the trial.
 MAX_LOSSES = 3
-#: Seconds to wait between two ticks while nothing happens: at first, and at most.
-WAIT = (0.05, 0.5)
 #: Lines of a worker's log that tell why it died.
 LAST_WORDS = 3
 
@@ -69,9 +68,10 @@ class Scheduler:
         """Tick until the experiment has ended or is to stop. Errors: ``SearchError`` where the search cannot go on."""
         if self.store.experiment(self.id).state != "done":
             self.store.update(self.id, state="running", reason=None)
-        wait = WAIT[0]
+        first, most = self.executor.patience
+        wait = first
         while not self._stopping() and self.tick():
-            wait = WAIT[0] if self._changed else min(WAIT[1], wait * 1.5)
+            wait = first if self._changed else min(most, wait * 1.5)
             if not (self.executor.blocking and self._changed):
                 self.sleep(wait)
         experiment = self.store.experiment(self.id)
@@ -116,7 +116,8 @@ class Scheduler:
             self._cancelled = True
             self._transition(trial, "queued", handle=None)
         else:
-            self._transition(trial, "failed" if failure else "done", result=result)
+            judgement = judged(result, self.planner.problem.limits)
+            self._transition(trial, "failed" if failure else "done", result=judgement)
 
     def _lost(self, trial: Trial) -> None:
         self._losses[trial.number] += 1
@@ -225,4 +226,5 @@ def job_of(experiment: Experiment, trial: Trial) -> Job:
         parent_folder=experiment.trial_folder(parent) if parent is not None else None,
         resources=experiment.spec.resources,
         measured=experiment.measured,
+        measures=measures(experiment.problem),
     )

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import JsonValue
+
 from amla.spec.experiment import Experiment
+from amla.spec.hyperparameters import value_of
 from amla.spec.trial import Purpose, Trial
 
 #: What training time is spent on, in order.
@@ -13,9 +16,9 @@ TRAINED: tuple[Purpose, ...] = ("search", "selection", "final")
 
 
 def summary(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]:
-    """``experiment``, ``name``, ``state``, ``best`` (the final network, else the best so far), ``test``, ``seconds`` by
-    purpose, ``trials`` (how many ended) and ``device``. Accuracies are in [0, 1]."""
-    best = _best(trials)
+    """``experiment``, ``name``, ``state``, ``best`` (the final network, else the best so far, with the hyperparameters that
+    were searched), ``test``, ``seconds`` by purpose, ``trials`` (how many ended) and ``device``. Accuracies are in [0, 1]."""
+    best = _best(experiment, trials)
     test = next((t.result for t in trials if t.spec.purpose == "test" and t.state == "done" and t.result), None)
     devices = sorted({t.result.cost.device for t in trials if t.result and t.result.cost.device})
     return {
@@ -34,8 +37,13 @@ def summary(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def search_seconds(trials: Sequence[Trial]) -> float:
-    """Seconds that search trials have cost so far."""
-    return _seconds(trials, "search")
+    """Seconds that searching has cost so far, choosing among what was found included."""
+    return _seconds(trials, "search") + _seconds(trials, "selection")
+
+
+def trained_seconds(trials: Sequence[Trial]) -> float:
+    """Seconds that everything but the test has cost so far: search, selection and final training."""
+    return sum(_seconds(trials, purpose) for purpose in TRAINED)
 
 
 def _seconds(trials: Sequence[Trial], purpose: Purpose) -> float:
@@ -43,7 +51,12 @@ def _seconds(trials: Sequence[Trial], purpose: Purpose) -> float:
     return round(sum(costs, 0.0), 3)
 
 
-def _best(trials: Sequence[Trial]) -> dict[str, Any] | None:
+def tuned_values(experiment: Experiment, trial: Trial) -> dict[str, JsonValue]:
+    """The values that a trial has of the hyperparameters that were searched."""
+    return {name: value_of(trial.spec.training, name) for name in experiment.problem.hyperparameters}
+
+
+def _best(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any] | None:
     done = [trial for trial in trials if trial.state == "done" and trial.result and trial.spec.purpose != "test"]
     final = [trial for trial in done if trial.spec.purpose == "final"]
     chosen = max(final or done, key=lambda trial: trial.result.accuracy if trial.result else -1.0, default=None)
@@ -54,4 +67,5 @@ def _best(trials: Sequence[Trial]) -> dict[str, Any] | None:
         "accuracy": chosen.result.accuracy,
         "parameters": chosen.result.parameters,
         "flops": chosen.result.flops,
+        "hyperparameters": tuned_values(experiment, chosen),
     }

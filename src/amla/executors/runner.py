@@ -10,6 +10,7 @@ from amla import artifacts, datasets, registry
 from amla.datasets.base import Dataset
 from amla.errors import DataError, SpecError, TrialFailure
 from amla.executors.folder import claimed
+from amla.exporters.base import Model
 from amla.spec.data import DatasetSpec, Split
 from amla.spec.trial import Failure, Job, Result
 from amla.trainers.base import Reporter, Trainer, silent
@@ -28,7 +29,7 @@ def run_job(job: Job, report: Reporter = silent) -> Result:
         if known is not None:
             return known
         began = time.perf_counter()
-        result = _run(job, report)
+        result = _with_measures(job, _run(job, report))
         if not result.cost.seconds:
             cost = result.cost.model_copy(update={"seconds": time.perf_counter() - began})
             result = result.model_copy(update={"cost": cost})
@@ -64,6 +65,16 @@ def _run(job: Job, report: Reporter) -> Result:
         return Result(failure=Failure(kind="data", reason=str(error)))
     except MemoryError as error:
         return Result(failure=Failure(kind="out_of_memory", reason=str(error) or "the machine has no memory left"))
+
+
+def _with_measures(job: Job, result: Result) -> Result:
+    """The result with what was to be measured of the network besides, on the machine that trained it."""
+    if "latency_ms" not in job.measures or result.failure is not None or job.spec.purpose == "test":
+        return result
+    from amla.exporters.latency import latency_ms
+
+    model = Model(architecture=job.spec.architecture, data=_dataset(job.dataset).info)
+    return result.model_copy(update={"latency_ms": latency_ms(model, job.resources.threads or 1)})
 
 
 @functools.lru_cache(maxsize=2)

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
 
 from pydantic import JsonValue
 
 from amla import registry
-from amla.errors import ConfigError, SpecError
-from amla.spaces.base import SearchSpace
+from amla.errors import ConfigError, SearchError
+from amla.spaces.base import AnyArchitecture, SearchSpace
+from amla.spaces.base import space_of as space_of  # noqa: PLC0414  # searchers look for it here
 from amla.spaces.envelope import EnvelopeSpace
-from amla.spaces.limits import excess
+from amla.spaces.limits import excess, repaired
 from amla.spec.base import Document
 from amla.spec.experiment import Problem
+from amla.spec.objectives import fitness, usable
 from amla.spec.trial import Trial, TrialSpec
 
 
 class SearcherSettings(Document):
     """Base of a searcher's settings: validated, every key with a default; their JSON Schema feeds forms, CLI and Katib."""
-
-
-def space_of(problem: Problem) -> SearchSpace:
-    """The space that a problem names. Errors: ``ConfigError`` that names a wrong key of its settings, ``SpecError`` where
-    its settings make no network."""
-    cls = registry.load("spaces", problem.space)
-    try:
-        settings = cls.Settings.parse(problem.space_settings)
-    except SpecError as error:
-        raise ConfigError(str(error).replace(f"{cls.Settings.__name__}: ", "space_settings.", 1)) from None
-    space: SearchSpace = cls(settings, problem)
-    return space
 
 
 def envelope_space(problem: Problem, searcher: str) -> EnvelopeSpace:
@@ -43,6 +33,25 @@ def envelope_space(problem: Problem, searcher: str) -> EnvelopeSpace:
 
 
 S = TypeVar("S", bound=SearcherSettings)
+
+
+def drawn_within(
+    problem: Problem, draw: Callable[[], AnyArchitecture], tries: int = 200, space: SearchSpace | None = None
+) -> AnyArchitecture:
+    """The first architecture of ``draw`` that keeps the limits. Where none of ``tries`` does and a ``space`` is given, the
+    last one is repaired there (``limits.repaired``).
+
+    Errors: ``SearchError`` where none keeps them; ``SpecError`` where a repair does not either: nothing is small enough.
+    """
+    broken: str | None = None
+    for _ in range(tries):
+        network = draw()
+        broken = excess(network, problem)
+        if broken is None:
+            return network
+    if space is not None:
+        return repaired(network, space, problem)
+    raise SearchError(f"{tries} networks in a row are too large; {broken}")
 
 
 class Searcher(ABC, Generic[S]):
@@ -58,6 +67,10 @@ class Searcher(ABC, Generic[S]):
     needs: frozenset[str] = frozenset()
     #: Procedures of the trainer that it uses.
     procedures: frozenset[str] = frozenset({"train"})
+    #: Whether it searches hyperparameters of training too (``Problem.hyperparameters``).
+    tunes: ClassVar[bool] = False
+    #: Whether it weighs several objectives against each other; else it takes one only.
+    several_objectives: ClassVar[bool] = False
     #: Whether its own last trial is the final one (purpose ``final``); else the scheduler asks ``final`` for it.
     closes: bool = False
 
@@ -93,24 +106,18 @@ class Searcher(ABC, Generic[S]):
         """Whether it has nothing more to suggest, whatever comes."""
 
     def final(self, trials: Sequence[Trial]) -> TrialSpec | None:
-        """The training of the network that the search found, to the end: by default the most accurate one on validation,
-        afresh. None where there is none. Asked once, when the search is finished or its budget spent."""
-        done = [
-            trial
-            for trial in trials
-            if trial.state == "done"
-            and trial.result
-            and trial.result.feasible
-            and excess(trial.spec.architecture, self.problem) is None
-        ]
-        best = max(
-            done, key=lambda trial: (trial.result.accuracy if trial.result else -1.0, -trial.number), default=None
-        )
+        """The training of the network that the search found, to the end. None where there is none.
+
+        By default the best one by the first objective, afresh, with its own hyperparameters. Asked once, when the search is
+        finished or its budget spent.
+        """
+        kept = [trial for trial in trials if usable(trial) and excess(trial.spec.architecture, self.problem) is None]
+        best = max(kept, key=lambda trial: (fitness(trial, self.problem), -trial.number), default=None)
         if best is None:
             return None
         return TrialSpec(
             architecture=best.spec.architecture,
-            training=self.problem.training,
+            training=best.spec.training,
             budget=self.problem.final_budget,
             purpose="final",
             memo={"found_by": best.number},

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import Field
 
-from amla.errors import SearchError
-from amla.searchers.base import Searcher, SearcherSettings, space_of
-from amla.spaces.base import AnyArchitecture
-from amla.spaces.limits import excess
+from amla.searchers.base import Searcher, SearcherSettings, drawn_within, space_of
 from amla.spec.experiment import Problem
+from amla.spec.hyperparameters import drawn, tuned
 from amla.spec.trial import Trial, TrialSpec
 
 
@@ -20,9 +19,11 @@ class RandomSettings(SearcherSettings):
 
 
 class RandomSearch(Searcher[RandomSettings]):
-    """The n-th suggestion depends on the seed and n alone."""
+    """The n-th suggestion depends on the seed and n alone: it is uniform over what keeps the limits."""
 
     Settings = RandomSettings
+    tunes: ClassVar[bool] = True
+    several_objectives: ClassVar[bool] = True
 
     def __init__(self, settings: RandomSettings, problem: Problem) -> None:
         super().__init__(settings, problem)
@@ -36,19 +37,11 @@ class RandomSearch(Searcher[RandomSettings]):
     def suggest(self, active: Sequence[Trial], number: int) -> TrialSpec | None:
         if self.seen + len(active) >= self.trials:
             return None
-        return TrialSpec(architecture=self._drawn(number), training=self.problem.training, budget=self.problem.budget)
+        rng = self.problem.rng(number)
+        network = drawn_within(self.problem, lambda: self.space.sample(rng), self.settings.draws, self.space)
+        training = tuned(self.problem.training, drawn(self.problem.hyperparameters, rng))
+        return TrialSpec(architecture=network, training=training, budget=self.problem.budget)
 
     @property
     def finished(self) -> bool:
         return self.seen >= self.trials
-
-    def _drawn(self, number: int) -> AnyArchitecture:
-        """Uniform over those networks of the space that keep the limits: the others are drawn again."""
-        rng = self.problem.rng(number)
-        broken: str | None = None
-        for _ in range(self.settings.draws):
-            network = self.space.sample(rng)
-            broken = excess(network, self.problem)
-            if broken is None:
-                return network
-        raise SearchError(f"random: {self.settings.draws} networks in a row are too large; {broken}")

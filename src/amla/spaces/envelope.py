@@ -1,5 +1,6 @@
-"""The space of EnvelopeNets (arXiv 1803.06744 section 3): stages of layers, a layer any non-empty set of the envelope's
-branches, skip connections from earlier layers, a widener between two stages.
+"""EnvelopeNets: stages of layers, each any of the envelope's branches, with skips between them (arXiv 1803.06744 section 3).
+
+A layer has at least one branch; a widener stands between two stages.
 
 The edits are pure functions on a ``MacroArchitecture``; NAC's phases and every other searcher use the same ones.
 """
@@ -15,13 +16,23 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from amla.errors import SpecError
-from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings
-from amla.spaces.edits import dense_sources, inner_width, shared, with_layers, with_skips, without_layer
+from amla.spaces import envelope_decisions, envelope_supernet, stems
+from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings, Supernet
+from amla.spaces.edits import (
+    dense_sources,
+    edited_operations,
+    inner_width,
+    moved_operations,
+    shared,
+    with_layers,
+    with_skips,
+    without_layer,
+)
 from amla.spaces.limits import excess
+from amla.spaces.stems import conv_stem, one_more_halving, rungs
 from amla.spec.architecture import (
     DEFAULT_HEAD,
     Branch,
-    ConvStep,
     Layer,
     MacroArchitecture,
     Stage,
@@ -58,6 +69,9 @@ class EnvelopeSettings(SpaceSettings):
         None, description="branches of a stage in all, over exactly `layers` layers; None: any number"
     )
     stem: tuple[Step, ...] | None = None
+    halvings: int | None = Field(
+        None, ge=0, le=6, description="convolutions of stride 2 in the stem; None: as many as bring images to 64 pixels"
+    )
     head: tuple[Step, ...] = DEFAULT_HEAD
     style: Style = Style()
 
@@ -78,34 +92,43 @@ class EnvelopeSpace(SearchSpace):
         self.max_layers = settings.max_layers or tuple(layers + 2 for layers in self.layers)
         self.limited = settings.parameter_limits or (False,) * len(self.layers)
         self._check_lengths()
+        if settings.stem is not None and settings.halvings is not None:
+            raise SpecError("space_settings.halvings: the stem is given, and decides that; leave one of them out")
         self.width = settings.width or fitting_width(settings, problem)
-        self.stem = suited_stem(problem, self.width) if settings.stem is None else settings.stem
+        self.stem = suited_stem(problem, self.width, settings.halvings) if settings.stem is None else settings.stem
         self._check_widths()
 
     @classmethod
     def scales(cls, said: Mapping[str, JsonValue], problem: Problem) -> Iterator[dict[str, JsonValue]]:
-        """Widths, the wide ones with a layer more a stage; last, the narrowest one with a single layer a stage."""
+        """Widths, the wide ones with a layer more a stage; then narrower ones behind a stem that halves the image once
+        more, where that leaves enough of it; last, the narrowest with a single layer a stage."""
         operations = said.get("operations")
         least = len(operations) if isinstance(operations, list | tuple) else len(ENVELOPE)
         widths = sorted({max(width, least) for width in WIDTHS}, reverse=True)
         suited = suited_layers(problem)
         deep, shallow = [layers + 1 for layers in suited], [1 for _ in suited]
+        more = one_more_halving(problem)
+        halved: dict[str, JsonValue] = {} if more is None else {"halvings": more}
         ladder: list[dict[str, JsonValue]] = [
-            {"width": width} | ({"layers": list(deep)} if width >= WIDE else {}) for width in widths
+            {"width": width} | ({"layers": list(deep)} if width >= WIDE else {})
+            for width in widths
+            if width >= WIDTH or not halved
         ]
-        ladder.append({"width": widths[-1], "layers": list(shallow)})
+        if halved:
+            ladder += [{"width": width, **halved} for width in widths if width < 2 * WIDTH]
+        ladder.append({"width": widths[-1], "layers": list(shallow), **halved})
         # lists that a user gave one a stage would not fit another depth; nor does max_layers of their own
         fixed = set(said) | ({"layers"} if {"blocks", "max_layers"} & set(said) else set())
-        seen: list[dict[str, JsonValue]] = []
-        for rung in ladder:
-            open_ = {key: value for key, value in rung.items() if key not in fixed}
-            if open_ not in seen:
-                seen.append(open_)
-                yield open_
+        fixed |= {"halvings"} if "stem" in said else set()
+        yield from rungs(ladder, fixed)
 
     def initial(self) -> MacroArchitecture:
         """The EnvelopeNet itself: every layer with every branch, and dense skip inputs if skips are on."""
-        network = self._bare([[self.operations] * layers for layers in self.layers])
+        return self.envelope(self.layers)
+
+    def envelope(self, depth: Sequence[int]) -> MacroArchitecture:
+        """An EnvelopeNet with so many layers in each stage."""
+        network = self.bare([[self.operations] * layers for layers in depth])
         if self.skips:
             for stage in network.stages:
                 for layer in stage.layers:
@@ -151,7 +174,7 @@ class EnvelopeSpace(SearchSpace):
             else:
                 depth = int(rng.integers(least, max(least, most) + 1))
                 choices.append([self._subset(rng) for _ in range(depth)])
-        network = self._bare(choices)
+        network = self.bare(choices)
         if self.skips:
             for stage in network.stages:
                 for layer in stage.layers:
@@ -197,6 +220,27 @@ class EnvelopeSpace(SearchSpace):
             return False
         return architecture == self.set_widths(architecture)
 
+    def decisions(self) -> dict[str, tuple[str, ...]]:
+        return envelope_decisions.decisions(self)
+
+    def encode(self, architecture: AnyArchitecture) -> dict[str, str]:
+        return envelope_decisions.encode(self, _macro(architecture))
+
+    def decode(self, taken: Mapping[str, str]) -> MacroArchitecture:
+        return envelope_decisions.decode(self, taken)
+
+    def size(self) -> int:
+        return envelope_decisions.size(self)
+
+    def supernet(self) -> Supernet | None:
+        return envelope_supernet.supernet(self)
+
+    def derive(self, strengths: Mapping[str, Mapping[str, float]]) -> MacroArchitecture:
+        return envelope_supernet.derive(self, strengths)
+
+    def kept(self, architecture: AnyArchitecture) -> dict[str, tuple[str, ...]]:
+        return envelope_supernet.kept(self, _macro(architecture))
+
     # ------------------------------------------------------------------------------------------------------------- helpers
     def _check_lengths(self) -> None:
         for name, values in (
@@ -224,7 +268,7 @@ class EnvelopeSpace(SearchSpace):
                     f"space_settings.blocks: {blocks} branches may be too many for the {width} channels of a layer"
                 )
 
-    def _bare(self, choices: Sequence[Sequence[Sequence[str]]]) -> MacroArchitecture:
+    def bare(self, choices: Sequence[Sequence[Sequence[str]]]) -> MacroArchitecture:
         """A network of these operations, without skips and of no particular width yet."""
         stages = tuple(
             Stage(
@@ -311,10 +355,10 @@ def suited_layers(problem: Problem) -> tuple[int, ...]:
     return (2,) * min(3, max(1, int(math.log2(max(side, 6) / 6)) + 1))
 
 
-def suited_stem(problem: Problem, channels: int) -> tuple[Step, ...]:
-    """A convolution, and for large images as many of stride 2 as bring them to at most 64 pixels a side."""
-    halvings = _halvings(max(problem.input_shape[1:]))
-    return tuple(ConvStep(channels=channels, stride=2 if halvings else 1) for _ in range(max(1, halvings)))
+def suited_stem(problem: Problem, channels: int, halvings: int | None = None) -> tuple[Step, ...]:
+    """A convolution, or as many of stride 2 as there are ``halvings``: by default as bring large images to at most 64
+    pixels a side."""
+    return conv_stem(channels, stems.halvings(problem) if halvings is None else halvings)
 
 
 def fitting_width(settings: EnvelopeSettings, problem: Problem) -> int:
@@ -330,47 +374,6 @@ def fitting_width(settings: EnvelopeSettings, problem: Problem) -> int:
 def branch_name(operations: Sequence[str], operation: str) -> str:
     """The name that a branch of this operation has in every layer: its place in the envelope, from 1."""
     return f"branch{operations.index(operation) + 1}"
-
-
-#: The operations of every layer of a stage.
-Choices = tuple[tuple[str, ...], ...]
-
-
-def edited_operations(choices: Sequence[tuple[str, ...]], operations: Sequence[str]) -> Iterator[Choices]:
-    """One operation added to a layer that lacks it, dropped from one that has another, or exchanged for one it lacks."""
-    for place, present in enumerate(choices):
-        absent = [operation for operation in operations if operation not in present]
-        edited = [(*present, operation) for operation in absent]
-        for others in _one_less(present):
-            edited += [others] if others else []
-            edited += [(*others, operation) for operation in absent]
-        for changed in edited:
-            yield (*choices[:place], tuple(sorted(changed, key=operations.index)), *choices[place + 1 :])
-
-
-def moved_operations(choices: Sequence[tuple[str, ...]], operations: Sequence[str]) -> Iterator[Choices]:
-    """One operation exchanged for any other, or moved to another layer from one that has more: as many as before."""
-    for place, present in enumerate(choices):
-        for index, old in enumerate(present):
-            for new in operations:
-                if new != old:
-                    changed = (*present[:index], new, *present[index + 1 :])
-                    yield (*choices[:place], changed, *choices[place + 1 :])
-            others = present[:index] + present[index + 1 :]
-            for target in range(len(choices)) if others else ():
-                if target != place:
-                    moved = list(choices)
-                    moved[place], moved[target] = others, (*choices[target], old)
-                    yield tuple(moved)
-
-
-def _one_less(present: tuple[str, ...]) -> list[tuple[str, ...]]:
-    return [present[:index] + present[index + 1 :] for index in range(len(present))]
-
-
-def _halvings(side: int) -> int:
-    """How often an image of so many pixels a side is halved before its first stage."""
-    return max(0, math.ceil(math.log2(side / 64)))
 
 
 def _macro(architecture: AnyArchitecture) -> MacroArchitecture:

@@ -17,18 +17,28 @@ class Costs(Document):
     flops: int
     activation_bytes: int
     depth: int
+    size_mb: float
 
 
 def costs(graph: Graph) -> Costs:
     """All costs at once."""
     return Costs(
-        parameters=parameters(graph), flops=flops(graph), activation_bytes=activation_bytes(graph), depth=depth(graph)
+        parameters=parameters(graph),
+        flops=flops(graph),
+        activation_bytes=activation_bytes(graph),
+        depth=depth(graph),
+        size_mb=size_mb(graph),
     )
 
 
 def parameters(graph: Graph) -> int:
     """Trained numbers, auxiliary classifiers left out (they do not leave the training)."""
     return sum(math.prod(weight.shape) for weight in weights(graph.inference()) if weight.trained)
+
+
+def size_mb(graph: Graph) -> float:
+    """Of the weights that a trained network keeps (running statistics too), as float32; 1 MB is 10^6 bytes."""
+    return 1e-6 * BYTES_PER_VALUE * sum(math.prod(weight.shape) for weight in weights(graph.inference()))
 
 
 def flops(graph: Graph) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from amla.spec.base import Document
 from amla.spec.data import DatasetSpec
+from amla.spec.hyperparameters import Hyperparameter
 from amla.spec.training import Budget, Training
 from amla.spec.trial import Resources
 
@@ -16,11 +17,27 @@ ExperimentState = Literal["created", "running", "stopped", "done", "failed"]
 VERSION = "1.0.0.dev0"
 
 
-class Objective(Document):
-    """A figure to be made large or small. There is one so far: ``accuracy``, on validation."""
+Metric = Literal["accuracy", "parameters", "flops", "latency_ms", "size_mb"]
 
-    metric: Literal["accuracy"] = "accuracy"
-    direction: Literal["maximize"] = "maximize"
+
+class Objective(Document):
+    """A figure to be made large or small. ``accuracy`` is that on validation; ``latency_ms`` of one image is measured in
+    onnxruntime on the device that runs the trial; the others follow from the network alone.
+
+    The name of the metric alone is read as well; ``direction`` then follows from it.
+    """
+
+    metric: Metric = "accuracy"
+    direction: Literal["maximize", "minimize"] = "maximize"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _directed(cls, data: Any) -> Any:
+        said = {"metric": data} if isinstance(data, str) else data
+        if isinstance(said, dict) and "direction" not in said:
+            natural = "maximize" if said.get("metric", "accuracy") == "accuracy" else "minimize"
+            return {**said, "direction": natural}
+        return said
 
 
 class Limits(Document):
@@ -29,6 +46,11 @@ class Limits(Document):
     max_params: int | None = Field(None, ge=1)
     max_flops: int | None = Field(None, ge=1, description="multiply-adds of one image")
     max_size_mb: float | None = Field(None, gt=0.0, description="megabytes (10^6) of all weights as float32")
+    max_latency_ms: float | None = Field(
+        None,
+        gt=0.0,
+        description="milliseconds of one image in onnxruntime, measured after a trial: it is not feasible then",
+    )
 
 
 class Problem(Document):
@@ -36,8 +58,8 @@ class Problem(Document):
 
     space: str = "envelope"
     space_settings: dict[str, JsonValue] = {}
-    hyperparameters: dict[str, JsonValue] = {}
-    objectives: tuple[Objective, ...] = (Objective(),)
+    hyperparameters: dict[str, Hyperparameter] = Field({}, description="keys of `training` that are searched too")
+    objectives: tuple[Objective, ...] = Field((Objective(),), min_length=1)
     limits: Limits = Limits()
     input_shape: tuple[int, int, int]
     num_classes: int = Field(ge=2)
@@ -70,7 +92,13 @@ class ExperimentSpec(Document):
     final_budget: Budget | None = Field(None, description="of the final training")
     trials: int | None = Field(None, ge=1, description="how many search trials at most")
     time_budget: float | None = Field(None, gt=0.0, description="seconds for search and final training together")
-    objectives: tuple[Objective, ...] = (Objective(),)
+    exact_time: bool = Field(
+        False, description="with a time budget: the final training ends by the clock, with the budget, not after steps"
+    )
+    hyperparameters: dict[str, Hyperparameter] = Field(
+        {}, description="keys of `training`, dots going down, with the values to search among"
+    )
+    objectives: tuple[Objective, ...] = Field((Objective(),), min_length=1)
     limits: Limits = Limits()
     executor: str = "inline"
     jobs: int = Field(1, ge=1, le=1024)

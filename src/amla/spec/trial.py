@@ -99,16 +99,28 @@ class Snapshot(Document):
     statistics: Statistics
 
 
+class Candidate(Document):
+    """A network that was tried with weights that it shares with others, and its accuracy on some training images that
+    these were not learnt by."""
+
+    architecture: Architecture
+    accuracy: float
+
+
 class Result(Document):
     """What came of a trial."""
 
     metrics: dict[Split, dict[str, float]] = {}
     statistics: Statistics = {}
+    scores: dict[str, float] = Field({}, description="of the network at its initialisation, by name; more is better")
+    candidates: tuple[Candidate, ...] = Field((), description="networks found by this one trial, the best first")
     snapshots: tuple[Snapshot, ...] = ()
     curve: tuple[Point, ...] = ()
     feasible: bool = True
     parameters: int = 0
     flops: int = 0
+    size_mb: float = Field(0.0, description="megabytes (10^6) of all weights as float32")
+    latency_ms: float | None = Field(None, description="of one image in onnxruntime, where it was to be measured")
     position: int = Field(0, description="optimizer steps of the whole chain so far")
     cost: Cost = Cost()
     artifacts: dict[str, str] = Field({}, description="what it left behind, by name, relative to the trial's folder")
@@ -159,6 +171,9 @@ class Job(Document):
     parent_folder: str | None = Field(None, description="URI of the folder of the trial that it inherits from")
     resources: Resources = Resources()
     measured: dict[str, JsonValue] = Field({}, description="choices measured once for the experiment: dtype, threads")
+    measures: tuple[Literal["latency_ms"], ...] = Field(
+        (), description="what to measure of the trained network besides"
+    )
 
 
 class Progress(Document):

@@ -63,7 +63,7 @@ class Loop(ABC):
 
     # ------------------------------------------------------------------------------------------------- what a library does
     @abstractmethod
-    def _step(self, batch: Any) -> Any:
+    def _step(self, *batch: Any) -> Any:
         """One optimizer step at the rate of ``_rate``; answers the loss, a scalar of the library."""
 
     @abstractmethod
@@ -93,7 +93,7 @@ class Loop(ABC):
         batches = self.batches(counters.step)
         reported = saved = time.perf_counter()
         while not self._over():
-            loss = self._step(next(batches))
+            loss = self._step(*next(batches))
             counters.step += 1
             counters.position += 1
             now = time.perf_counter()
@@ -131,6 +131,7 @@ class Loop(ABC):
             curve=tuple(counters.curve),
             parameters=found.parameters,
             flops=found.flops,
+            size_mb=found.size_mb,
             position=counters.position,
             cost=Cost(
                 seconds=counters.seconds + evaluate_seconds,
@@ -158,7 +159,7 @@ class Loop(ABC):
     def _rate(self) -> float:
         counters, total = self.counters, self.horizon
         if self.horizon_seconds is not None:
-            share = min(1.0, (counters.seconds_before + counters.seconds) / self.horizon_seconds)
+            share = min(1.0, (counters.seconds_before + self._clock()) / self.horizon_seconds)
             # as many steps as there would be at the speed so far
             total = counters.position / share if share > 0.0 else math.inf
         return learning_rate(self.training, counters.position, total, self.batches.per_epoch)
@@ -169,15 +170,20 @@ class Loop(ABC):
             return True
         if self.steps is not None:
             return counters.step >= self.steps
-        return counters.seconds >= (self.job.spec.budget.seconds or 0.0)
+        return self._clock() >= (self.job.spec.budget.seconds or 0.0)
+
+    def _clock(self) -> float:
+        """Seconds of this trial that count against a budget in seconds: readings of the validation split are part of them."""
+        return self.counters.seconds + self.counters.evaluate_seconds
 
     # -------------------------------------------------------------------------------------------------------- between steps
     def _after(self, step: int, loss: Any) -> None:
         self.losses.append(loss)
         if step % CHECK == 0:
             self._must_be_finite(loss)
-        if self.steps is None and len(self.losses) >= self.batches.per_epoch:
-            self._point(None)
+        if self.steps is None:
+            if self._reached((len(self.counters.curve) + 1) / POINTS) and not self._over():
+                self._point(self._evaluate() if self._affordable() else None)
         elif step in self.marks:
             self._point(self._evaluate() if self.marks[step] else None)
         snapshots, wanted = self.counters.snapshots, sorted(self.job.spec.snapshots)
@@ -194,7 +200,14 @@ class Loop(ABC):
         counters = self.counters
         if self.steps is not None:
             return counters.step >= max(1, round(share * self.steps))
-        return counters.seconds >= share * (self.job.spec.budget.seconds or 0.0)
+        return self._clock() >= share * (self.job.spec.budget.seconds or 0.0)
+
+    def _affordable(self) -> bool:
+        """Whether one more reading of the validation split keeps all of them within their share of the seconds so far."""
+        counters = self.counters
+        readings = sum(point.accuracy is not None for point in counters.curve)
+        expected = counters.evaluate_seconds * (readings + 1) / max(1, readings)
+        return readings < EVALUATIONS and expected <= EVALUATION_SHARE * self._clock()
 
     def _settled(self) -> bool:
         """Whether the last looks at the ranking agree (off unless the trial has ``settle``)."""

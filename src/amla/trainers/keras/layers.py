@@ -82,19 +82,16 @@ class Depthwise(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         sides = [-(-side // self.stride) for side in shape[1:3] if side]
-        return (shape[0], *sides, self.filters_of(shape))
+        return (shape[0], *sides, int(shape[-1] or 0) * int(self.depth_multiplier))
 
     def compute_output_spec(self, x: Any) -> Any:
         return keras.KerasTensor(self.compute_output_shape(x.shape), self.compute_dtype)
-
-    def filters_of(self, shape: tuple[int | None, ...]) -> int:
-        return int(shape[-1] or 0) * self.depth_multiplier
 
 
 def _depthwise(pads: tuple[int, int], dilation: int) -> Any:
     """(images (n, h, w, c), kernel (k, k, c)) -> a depthwise convolution of stride 1."""
 
-    @ops.custom_gradient
+    @ops.custom_gradient  # type: ignore[untyped-decorator]
     def run(x: Any, kernel: Any) -> Any:
         def gradient(*given: Any, upstream: Any = None) -> tuple[Any, Any]:
             arrived = given[-1] if upstream is None else upstream

@@ -35,10 +35,10 @@ class Loop(loop.Loop):
         self.gradients = state.programs.gradients(recipe)
         self.update = update(how.optimizer, how.clip, how.ema)
 
-    def _step(self, batch: Batch) -> Any:
+    def _step(self, *batch: Any) -> Any:
         state = self.state
         listen = state.instruments.listens(state.counters.step)
-        loss, slopes, state.still, sums = self.gradients(state.trained, state.still, batch, np.bool_(listen))
+        loss, slopes, state.still, sums = self.gradients(state.trained, state.still, Batch(*batch), np.bool_(listen))
         if listen:
             state.instruments.add(sums)
         rate, steps = np.float32(self._rate()), np.float32(state.average_steps)

@@ -133,8 +133,8 @@ class Network:
     def _conv(self, node: g.ConvNode, x: Any) -> Any:
         into = self.nodes[node.inputs[0]].shape[0]
         depthwise = 1 < node.groups == into
-        each = {"depth_multiplier": node.shape[0] // into, "depthwise_initializer": "zeros"}
-        common = {"kernel_size": node.kernel, "use_bias": node.bias}
+        each: dict[str, Any] = {"depth_multiplier": node.shape[0] // into, "depthwise_initializer": "zeros"}
+        common: dict[str, Any] = {"kernel_size": node.kernel, "use_bias": node.bias}
         if depthwise and not self.portable and backend.on_cpu():
             pads = g.padding(node.kernel, node.dilation)
             options = {"pads": pads, "stride": node.stride, "dilation": node.dilation, **each, **common}

@@ -78,6 +78,7 @@ class KerasTrainer(Trainer):
                 metrics={split: {"accuracy": accuracy, "loss": loss}},
                 parameters=found.parameters,
                 flops=found.flops,
+                size_mb=found.size_mb,
                 cost=Cost(seconds=seconds, evaluate_seconds=seconds, device=backend.device()),
             )
 

@@ -31,7 +31,7 @@ class Loop(loop.Loop):
         self.state.module.train()
         super().run()
 
-    def _step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def _step(self, *batch: Tensor) -> Tensor:
         images, labels = batch
         state, training = self.state, self.training
         state.instruments.listen(state.module, state.counters.step)
@@ -61,7 +61,7 @@ class Loop(loop.Loop):
         return {k: v.detach().cpu().float().numpy() for k, v in evaluated(self.state).state_dict().items()}
 
     def _statistics(self) -> Statistics:
-        return self.state.instruments.read(self.state.module)
+        return self.state.statistics()
 
     def _save(self) -> None:
         save(self.state, self.job.folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from amla import artifacts
 from amla.spec.graph import Graph
-from amla.spec.trial import Job
+from amla.spec.trial import Job, Statistics
 from amla.trainers.checkpoint import (
     ARCHITECTURE,
     CALIBRATION,
@@ -28,6 +30,22 @@ from amla.trainers.torch.optim import Average, load_slots, make_optimizer, slots
 from amla.trainers.torch.surgery import calibrate
 
 
+class Learner(Protocol):
+    """What a procedure learns besides the weights: strengths of operations, a controller."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, for a checkpoint."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what ``tensors`` gave."""
+        ...
+
+    def statistics(self) -> Statistics:
+        """What it has learnt so far, by block."""
+        ...
+
+
 @dataclass
 class State:
     """A training as it stands between two steps."""
@@ -38,9 +56,17 @@ class State:
     instruments: Instruments
     counters: Counters
     losses: list[Tensor] = field(default_factory=list)  # since the last point of the learning curve
+    learner: Learner | None = None
+
+    def statistics(self) -> Statistics:
+        """Those of the instruments, and what was learnt besides the weights."""
+        found = self.instruments.read(self.module)
+        for block, values in (self.learner.statistics() if self.learner else {}).items():
+            found[block] = {**found.get(block, {}), **values}
+        return found
 
 
-def begin(job: Job, graph: Graph, batches: Batches, device: torch.device) -> State:
+def begin(job: Job, graph: Graph, batches: Batches, device: torch.device, learner: Learner | None = None) -> State:
     """The state in which a job's training begins or goes on.
 
     Where the job's folder has a checkpoint, that; else a fresh network, or the parent's with the surgery applied.
@@ -52,7 +78,7 @@ def begin(job: Job, graph: Graph, batches: Batches, device: torch.device) -> Sta
     optimizer = make_optimizer(training.optimizer, module)
     instruments = Instruments(graph, job.spec.instruments, device)
     average = Average(module, training.ema) if training.ema else None
-    state = State(module, optimizer, average, instruments, Counters())
+    state = State(module, optimizer, average, instruments, Counters(), learner=learner)
     torch.manual_seed(job.seed)
     artifacts.write(job.folder, ARCHITECTURE, job.spec.architecture.model_dump_json().encode())
     checkpoint = read_checkpoint(job.folder)
@@ -71,6 +97,8 @@ def save(state: State, folder: str) -> None:
     if state.average:
         tensors |= {f"average/{name}": value for name, value in state.average.values.items()}
         tensors["average_steps"] = torch.tensor(state.average.steps)
+    if state.learner:
+        tensors |= {f"learner/{name}": value for name, value in state.learner.tensors().items()}
     if state.losses:
         tensors["losses"] = torch.stack(state.losses)
     tensors["random/cpu"] = torch.get_rng_state()
@@ -87,6 +115,8 @@ def _restore(state: State, arrays: Arrays, counters: Counters) -> None:
     state.instruments.load(_tensors(part(arrays, "instruments/")))
     if state.average:
         _load_average(state, part(arrays, "average/"), arrays)
+    if state.learner:
+        state.learner.load(_tensors(part(arrays, "learner/")))
     state.losses = list(torch.from_numpy(np.array(arrays["losses"]))) if "losses" in arrays else []
     random = _tensors(part(arrays, "random/"))
     if "cpu" in random:  # another library may have left the checkpoint

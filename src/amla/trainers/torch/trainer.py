@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,16 @@ from amla.spec.training import Training
 from amla.spec.trial import Cost, Job, Result
 from amla.trainers.base import Floats, Reporter, Trainer, silent
 from amla.trainers.checkpoint import MODEL
-from amla.trainers.torch.data import EVALUATION_BATCH, Batches, Normalise, to_tensor
+from amla.trainers.torch.darts import darts
+from amla.trainers.torch.data import EVALUATION_BATCH, Normalise, to_tensor
+from amla.trainers.torch.device import default_device, device_name
+from amla.trainers.torch.enas import enas
 from amla.trainers.torch.evaluation import measured_on
 from amla.trainers.torch.instruments import provided
-from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.module import GraphModule
 from amla.trainers.torch.optim import clip, make_optimizer, set_rate
-from amla.trainers.torch.state import begin
+from amla.trainers.torch.score import score
+from amla.trainers.torch.train import train
 
 #: bfloat16, or fewer threads, are taken where a step is at least so many times as fast: with less to gain, noise would
 #: decide, and one seed would give other results on the same machine.
@@ -38,26 +41,26 @@ WORTH = 1.25
 #: Seconds that the measurement of one way to train takes, about; and its turns, at least and at most.
 MEASURED = 0.3
 TURNS = (2, 12)
-PROCEDURES = frozenset({"train", "evaluate"})
+#: What a trial may ask for by its ``procedure``.
+PROCEDURES: dict[str, Callable[[Job, Dataset, torch.device, Reporter], Result]] = {
+    "train": train,
+    "score": score,
+    "darts": darts,
+    "enas": enas,
+}
 
 
 class TorchTrainer(Trainer):
     """One device: the one that a job is bound to, else a GPU where there is one, else the CPU."""
 
-    provides = provided() | PROCEDURES
+    provides = provided() | {"evaluate", *PROCEDURES}
 
     def train(self, job: Job, data: Dataset, report: Reporter = silent) -> Result:
-        lacking = sorted({*job.spec.instruments, job.spec.procedure} - self.provides)
+        lacking = sorted({*job.spec.instruments, job.spec.procedure} - (provided() | PROCEDURES.keys()))
         if lacking:
             raise SearchError(f"the trainer 'torch' has no {', '.join(lacking)}")
         with _one_training(job) as device, _failures():
-            info = data.info
-            graph = lower(job.spec.architecture, info.input_shape, info.num_classes)
-            batches = Batches(data, job.spec.training.batch_size, job.spec.training.augmentation, job.seed, device)
-            state = begin(job, graph, batches, device)
-            loop = Loop(job, data, state, batches, dtype_of(job), report)
-            loop.run()
-            return loop.end(graph, device_name(device))
+            return PROCEDURES[job.spec.procedure](job, data, device, report)
 
     def evaluate(self, job: Job, data: Dataset, split: Split) -> Result:
         folder = job.parent_folder or job.folder
@@ -77,6 +80,7 @@ class TorchTrainer(Trainer):
                 metrics={split: {"accuracy": accuracy, "loss": loss}},
                 parameters=found.parameters,
                 flops=found.flops,
+                size_mb=found.size_mb,
                 cost=cost,
             )
 
@@ -118,23 +122,6 @@ class TorchTrainer(Trainer):
 
 
 # ------------------------------------------------------------------------------------------------------------ small parts
-def dtype_of(job: Job) -> str:
-    """float32 or bfloat16: the training's own word, else what was measured for the experiment."""
-    precision = job.spec.training.precision
-    return precision if precision != "auto" else str(job.measured.get("dtype", "float32"))
-
-
-def default_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def device_name(device: torch.device) -> str:
-    """For people: the GPU's name, or the CPU with its number of threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
-
-
 #: A way to train: the dtype of its arithmetic, and CPU threads.
 Way = tuple[str, int]
 
@@ -180,16 +167,17 @@ def step_seconds(
 
 @torch.no_grad()
 def image_seconds(module: GraphModule, device: torch.device, threads: int) -> float:
-    """Seconds that one image takes, in a batch."""
+    """Seconds that one image takes, in a batch: the least of a few."""
     images = torch.zeros((64, *module.graph.input_shape), device=device).contiguous(memory_format=torch.channels_last)
     module.eval()
     with _threads(threads):
-        module(images)
-        _wait_for(device)
-        began = time.perf_counter()
-        module(images)
-        _wait_for(device)
-        return (time.perf_counter() - began) / len(images)
+        times = []
+        for _ in range(4):
+            began = time.perf_counter()
+            module(images)
+            _wait_for(device)
+            times.append(time.perf_counter() - began)
+        return min(times[1:]) / len(images)
 
 
 def _wait_for(device: torch.device) -> None:
