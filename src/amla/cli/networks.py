@@ -71,7 +71,7 @@ def predict(
 def export(
     run: RunArgument,
     form: Annotated[
-        list[str] | None, typer.Option("--format", help="onnx, safetensors, source, diagram; again for more.")
+        list[str] | None, typer.Option("--format", help="onnx, safetensors, source, keras, diagram; again for more.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Where to.")] = Path(),
     store: StoreOption = None,
@@ -91,13 +91,16 @@ def export(
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(help="A task file of AMLA 0.x.")],
+    file: Annotated[Path, typer.Argument(help="A task file of AMLA 0.x, or a network as ONNX.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="By default standard output.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a task file of AMLA 0.x to the form of today (YAML); what has no effect any more is said."""
+    """Bring a task file of AMLA 0.x to the form of today (YAML), or a network in ONNX to a Graph with its weights.
+
+    What has no effect any more is said; what is not of AMLA's vocabulary is named, node by node.
+    """
     import yaml
 
     from amla import artifacts
@@ -105,6 +108,9 @@ def convert(
     from amla.errors import SpecError
     from amla.spec import amla0
 
+    if file.suffix == ".onnx":
+        _convert_onnx(file, out, as_json)
+        return
     try:
         data = json.loads(read_text(file))
     except ValueError as error:
@@ -122,6 +128,25 @@ def convert(
         typer.echo(text, nl=not text.endswith("\n"))
     else:
         artifacts.write(str(out.absolute().parent), out.name, text.encode())
+
+
+def _convert_onnx(file: Path, out: Path | None, as_json: bool) -> None:
+    """``graph.json`` and ``model.safetensors`` in the folder ``out``; without one, only what the network costs."""
+    from amla import artifacts
+    from amla.exporters.onnx_reader import read_onnx
+    from amla.spec.costs import costs
+
+    graph, weights = read_onnx(file)
+    if out is not None:
+        artifacts.write(str(out), "graph.json", graph.to_json(indent=2).encode() + b"\n")
+        artifacts.write(str(out), "model.safetensors", artifacts.pack(weights))
+    found = costs(graph)
+    if as_json:
+        typer.echo(found.to_json())
+    else:
+        typer.echo(
+            f"{file.name}: {len(graph.nodes)} nodes, {found.parameters:,} parameters, {found.flops:,} multiply-adds"
+        )
 
 
 def _folder(run: str, store: str | None) -> Path:

@@ -1,0 +1,87 @@
+"""ONNX in: what we write is read back, and what is not of the vocabulary is named."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import assume, given, settings
+from onnx import TensorProto, helper, numpy_helper
+
+from amla.errors import SpecError
+from amla.exporters.base import Model
+from amla.exporters.onnx import onnx_model
+from amla.exporters.onnx_reader import read_onnx
+from amla.spec.costs import costs
+from amla.spec.data import DatasetInfo
+from amla.spec.graph import weights
+from amla.spec.lower import lower
+from amla.testing.strategies import architectures
+from amla.testing.trainers import network
+
+INFO = DatasetInfo(
+    name="made", shape=(8, 8, 3), classes=("a", "b", "c"), mean=(0.4,) * 3, std=(0.2,) * 3,
+    sizes={"train": 9, "valid": 9, "test": 9},
+)  # fmt: skip
+
+
+def written(folder: Path, architecture: Any) -> tuple[Path, dict[str, np.ndarray[Any, Any]]]:
+    rng = np.random.default_rng(0)
+    graph = lower(architecture, INFO.input_shape, INFO.num_classes).inference()
+    tensors = {w.name: rng.uniform(0.5, 1.5, w.shape).astype(np.float32) for w in weights(graph)}
+    path = folder / "model.onnx"
+    onnx.save(onnx_model(Model(architecture=architecture, data=INFO), tensors), str(path))
+    return path, tensors
+
+
+@settings(max_examples=10)
+@given(architectures())
+def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, architecture: Any) -> None:
+    """Parameters and tensors; but for a GELU, which is spelt out in ONNX."""
+    assume(architecture.style.activation != "gelu")
+    path, tensors = written(tmp_path_factory.mktemp("onnx"), architecture)
+    graph = lower(architecture, INFO.input_shape, INFO.num_classes).inference()
+    read = read_onnx(path)
+    assert costs(read.graph).parameters == costs(graph).parameters
+    assert {w.name for w in weights(read.graph)} == set(read.weights)
+    for name, value in read.weights.items():
+        assert np.array_equal(value, tensors[name]), name
+
+
+def test_a_network_of_nac_is_read_back_whole(tmp_path: Path) -> None:
+    architecture = network(3)
+    path, tensors = written(tmp_path, architecture)
+    graph = lower(architecture, INFO.input_shape, INFO.num_classes).inference()
+    read = read_onnx(path)
+    assert costs(read.graph) == costs(graph)
+    assert all(np.array_equal(read.weights[name], value) for name, value in tensors.items())
+
+
+def test_what_lies_outside_is_named_node_by_node(tmp_path: Path) -> None:
+    weight = numpy_helper.from_array(np.zeros((4, 3, 3, 3), np.float32), "w")
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["shrunk"], name="first", kernel_shape=[3, 3]),
+        helper.make_node("HardSwish", ["x"], ["h"], name="second"),
+        helper.make_node("Relu", ["h"], ["y"], name="third"),
+    ]
+    shape = ["batch", 3, 8, 8]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
+    made = helper.make_model(
+        helper.make_graph(nodes, "n", values[:1], values[1:], [weight]), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(made, str(path))
+    with pytest.raises(
+        SpecError, match=r"first \(Conv: padded by \[0, 0, 0, 0\].*second \(HardSwish: there is no such"
+    ) as e:
+        read_onnx(path)
+    assert "third" not in str(e.value)
+
+
+def test_what_is_no_model_is_said(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"not a model")
+    with pytest.raises(SpecError, match="not an ONNX model"):
+        read_onnx(tmp_path / "x.onnx")
+    with pytest.raises(SpecError, match="not an ONNX model"):
+        read_onnx(tmp_path / "absent.onnx")
