@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -36,5 +39,17 @@ class KerasExporter(Exporter):
         whole = keras.Model(images, listed(network.whole([pixels]))[0], name="network")
         with tempfile.TemporaryDirectory() as beside:
             whole.save(Path(beside) / FILE)
-            artifacts.write(str(folder), FILE, (Path(beside) / FILE).read_bytes())
+            artifacts.write(str(folder), FILE, _steady(Path(beside) / FILE))
         return [folder / FILE]
+
+
+def _steady(path: Path) -> bytes:
+    """The same archive without the time at which it was made: the same bytes for the same network."""
+    steady = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(steady, "w") as new:
+        for name in sorted(old.namelist()):
+            content = old.read(name)
+            if name == "metadata.json":
+                content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+            new.writestr(zipfile.ZipInfo(name), content)
+    return steady.getvalue()
