@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from onnx import TensorProto, helper, numpy_helper
 
 from amla.errors import SpecError
-from amla.exporters.base import Model
+from amla.exporters.base import Model, live_nodes
 from amla.exporters.onnx import onnx_model
 from amla.exporters.onnx_reader import read_onnx
 from amla.spec.costs import costs
@@ -43,8 +43,8 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
     path, tensors = written(tmp_path_factory.mktemp("onnx"), architecture)
     graph = lower(architecture, INFO.input_shape, INFO.num_classes).inference()
     read = read_onnx(path)
-    assert costs(read.graph).parameters == costs(graph).parameters
-    assert {w.name for w in weights(read.graph)} == set(read.weights)
+    live = {node.name for node in live_nodes(graph)}
+    assert set(read.weights) == {name for name in tensors if name.rsplit(".", 1)[0] in live}
     for name, value in read.weights.items():
         assert np.array_equal(value, tensors[name]), name
 
@@ -54,7 +54,8 @@ def test_a_network_of_nac_is_read_back_whole(tmp_path: Path) -> None:
     path, tensors = written(tmp_path, architecture)
     graph = lower(architecture, INFO.input_shape, INFO.num_classes).inference()
     read = read_onnx(path)
-    assert costs(read.graph) == costs(graph)
+    found, expected = costs(read.graph), costs(graph)
+    assert (found.parameters, found.flops, found.depth) == (expected.parameters, expected.flops, expected.depth)
     assert all(np.array_equal(read.weights[name], value) for name, value in tensors.items())
 
 

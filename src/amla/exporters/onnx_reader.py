@@ -76,7 +76,8 @@ class _Reader:
                 lost |= set(node.output)
         if outside:
             raise SpecError(f"{self.path}: not of the vocabulary: {'; '.join(outside)}")
-        return Read(g.Graph(nodes=self._live(), output=self.known[self._end()]), self.weights)
+        graph = g.Graph(nodes=self._live(), output=self.known[self._end()])
+        return Read(graph, {weight.name: self.weights[weight.name] for weight in g.weights(graph)})
 
     def _input(self) -> None:
         inputs = [value for value in self.file.input if value.name not in self.constants]
