@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from amla.exporters.keras import KerasExporter
@@ -12,6 +13,9 @@ from amla.spec.costs import costs
 from amla.testing.exporters import ExporterSuite, model_of, random_weights
 from amla.testing.trainers import every_operation
 from amla.trainers.torch.module import GraphModule
+
+# Keras's own, where it saves a variable.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 READ_BY_KERAS_ALONE = """
 import sys, keras, numpy
