@@ -153,7 +153,7 @@ def run(
 
 def resume(name: str, *, store: str | None = None, watch: Watch = Watch()) -> SearchResult:
     """Go on with a stopped or crashed experiment; a finished one is only exported anew. Errors: ``StoreError``."""
-    with Store(store or default_url()) as opened:
+    with Store(store, create=False) as opened:
         return _drive(opened, opened.experiment(name), watch)
 
 
@@ -193,8 +193,8 @@ def finish(result: SearchResult) -> list[Path]:
 
 def export(model: Model, weights: Weights, folder: Path, forms: Sequence[str]) -> list[Path]:
     """Write a network into a folder in some of the forms that exporters have. Errors: ``ExportError``, ``PluginError``."""
-    folder.mkdir(parents=True, exist_ok=True)
     exporters = [registry.load("exporters", form)() for form in forms]
+    folder.mkdir(parents=True, exist_ok=True)
     return [path for exporter in exporters for path in exporter.export(model, weights, folder)]
 
 

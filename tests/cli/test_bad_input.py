@@ -64,15 +64,15 @@ def nothing_was_begun(place: Path) -> bool:
         (("run", "nowhere.yaml"), "nowhere.yaml"),
         (("run", "."), "folder"),
         (("train", "nowhere.json", "digits"), "nowhere.json"),
-        (("resume", "nothing"), "nothing"),
-        (("stop", "nothing"), "nothing"),
-        (("evaluate", "nothing"), "nothing"),
+        (("resume", "nothing"), "no store"),
+        (("stop", "nothing"), "no store"),
+        (("evaluate", "nothing"), "no store"),
         (("evaluate", "."), "experiment.yaml"),
-        (("predict", "nothing", "a.png"), "nothing"),
-        (("export", "nothing"), "nothing"),
+        (("predict", "nothing", "a.png"), "no store"),
+        (("export", "nothing"), "no store"),
         (("convert", "nowhere.json"), "nowhere.json"),
-        (("experiments", "show", "nothing"), "nothing"),
-        (("experiments", "delete", "nothing"), "nothing"),
+        (("experiments", "show", "nothing"), "no store"),
+        (("experiments", "delete", "nothing"), "no store"),
         (("searchers", "nack"), "nac"),
         (("schema", "dream"), "dream"),
     ],
@@ -178,14 +178,14 @@ def test_a_read_only_folder(complaint, tmp_path):
     assert "store" in complaint("search", "digits", *QUICK, "--store", f"sqlite:///{READ_ONLY}/amla.db")
 
 
-def test_a_full_disk(tmp_path):
-    """A limit on the size of files stands for it: either way the system refuses to write more."""
+def test_a_full_disk(tmp_path, amla):
+    """A limit on the size of files stands for it: either way the system refuses to write more. With room again, it goes on."""
 
     def small() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
     done = subprocess.run(
-        command("search", "digits", *QUICK, "--width", 48, "--json"),
+        command("search", "digits", *QUICK, "--width", 48, "--limit", 300, "--name", "full", "--json"),
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
@@ -198,3 +198,8 @@ def test_a_full_disk(tmp_path):
     assert done.stdout == ""
     folders = [path.parent.name for path in tmp_path.rglob("state.safetensors")]
     assert folders == [], "half a checkpoint was left"
+    assert "amla resume" in done.stderr
+    resumed = json.loads(amla("resume", "full", "--json").stdout)
+    assert resumed["state"] == "done"
+    assert resumed["test"]["accuracy"] >= 0.0
+    assert Path(resumed["artifacts"]["model.onnx"]).is_file()

@@ -141,7 +141,7 @@ def test_an_arm_that_fails_does_not_stop_the_others(amla, tmp_path):
 
 def test_killed_it_goes_on(amla, complaint, tmp_path):
     """Killed in its first run; that one goes on from its checkpoint, and nothing else is there twice."""
-    file = write(tmp_path, steps=400, seeds=[0])
+    file = write(tmp_path, steps=120, seeds=[0])
     process = subprocess.Popen(
         command("compare", file.name, "--quiet"), cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL
     )

@@ -4,9 +4,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from typed import PINNED
-
-from conftest import Amla
+from typed import PINNED, Amla
 
 TINY = ("digits", "--steps", "8", "--search-steps", "4", "--width", "4", "--limit", "300", *PINNED)
 

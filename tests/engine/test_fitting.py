@@ -108,6 +108,17 @@ def test_too_short():
         fitted("1s", speed=1e8)
 
 
+def test_nothing_is_too_short_where_the_clock_ends_it():
+    experiment, _ = fitted("1s", speed=1e8, exact_time=True)
+    assert experiment.problem.budget.steps == 1
+
+
+def test_what_was_fitted_is_told_from_what_was_said():
+    experiment, _ = fitted("10s", exact_time=True)
+    assert experiment.measured["fitted"] == {"iterations": experiment.spec.settings["iterations"]}
+    assert fitted("10s", iterations=2)[0].measured["fitted"] == {}
+
+
 def test_no_network_within_the_limits():
     with pytest.raises(Exception, match="max_params"):
         fitted("20m", max_params=10)

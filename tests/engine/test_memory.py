@@ -14,7 +14,7 @@ from amla.engine.options import spec_of
 from amla.engine.prepare import prepare
 from amla.engine.scheduler import Scheduler
 from amla.engine.store import Store
-from amla.errors import ConfigError, SearchError
+from amla.errors import ConfigError, SpecError
 from amla.spec.data import DatasetSpec
 from amla.spec.experiment import Experiment
 from amla.spec.trial import Trial
@@ -95,7 +95,7 @@ def test_what_finds_nothing_is_an_error(make: Make, data: TableDataset) -> None:
     problem = experiment.problem.model_copy(
         update={"limits": experiment.problem.limits.model_copy(update={"max_params": 1})}
     )
-    with pytest.raises(SearchError, match="max_params"):
+    with pytest.raises(SpecError, match="max_params"):
         play(experiment.model_copy(update={"problem": problem}), TabularTrainer(), data)
 
 

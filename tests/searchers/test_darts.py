@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 
 from amla.engine.rehearsal import rehearse
-from amla.errors import ConfigError
+from amla.errors import ConfigError, SpecError
 from amla.searchers.darts import Darts, DartsSearchSettings
 from amla.searchers.one_shot import strengths_of
 from amla.spaces.limits import excess
@@ -68,9 +68,10 @@ def test_what_is_derived_keeps_the_limits(space: str) -> None:
     assert trials[0].result.parameters > free.parameters
 
 
-def test_nothing_is_derived_where_nothing_fits() -> None:
+def test_nothing_is_begun_where_nothing_fits() -> None:
     told = problem("nasbench201", limits=Limits(max_params=10))
-    assert [trial.spec.procedure for trial in rehearse(searcher(told), told)] == ["darts"]
+    with pytest.raises(SpecError, match="no smaller one was found"):
+        rehearse(searcher(told), told)
 
 
 def test_a_space_without_a_supernet_is_refused() -> None:

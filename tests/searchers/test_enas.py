@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import pytest
 
 from amla.engine.rehearsal import rehearse
+from amla.errors import SpecError
 from amla.searchers.enas import Enas, EnasSearchSettings
 from amla.spaces.base import decisions_of_supernet, space_of
 from amla.spaces.limits import excess
@@ -67,4 +68,5 @@ def test_candidates_keep_the_limits() -> None:
     trials = rehearse(Enas(EnasSearchSettings(), told), told)
     assert excess(trials[-1].spec.architecture, told) is None
     nothing = problem("nasbench201", limits=Limits(max_params=10))
-    assert len(rehearse(Enas(EnasSearchSettings(), nothing), nothing)) == 1
+    with pytest.raises(SpecError, match="no smaller one was found"):
+        rehearse(Enas(EnasSearchSettings(), nothing), nothing)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from amla import registry
+from amla.engine.rehearsal import rehearse
 from amla.errors import ConfigError
 from amla.searchers.axes import Axes
 from amla.searchers.base import Searcher
@@ -177,3 +178,11 @@ def test_what_is_searched_must_fit_the_problem(problem: Problem, settings: dict[
     for name in ("bayes", "tpe"):
         with pytest.raises(ConfigError, match=said):
             make(name, problem, **settings)
+
+
+@pytest.mark.parametrize("name", ["bayes", "tpe"])
+def test_a_rehearsal_asks_no_model(name: str) -> None:
+    trials = rehearse(make(name, CELLS), CELLS)
+    drawn = [make("random", CELLS).suggest([], number) for number in range(40)]
+    assert [trial.spec for trial in trials[:-1]] == drawn
+    assert trials[-1].spec.purpose == "final"

@@ -23,6 +23,7 @@ def _in(space: str, **settings: Any) -> Problem:
 
 ENVELOPE = _in("envelope", width=8, layers=[1], max_layers=[2])
 CELLS = _in("nasbench201", width=4, cells=1)
+DARTS_CELLS = _in("darts_cell", width=4, cells=3, nodes=2).model_copy(update={"trials": 8})
 
 
 class TestEvolution(SearcherSuite):
@@ -80,6 +81,27 @@ class TestSuccessiveHalvingOfEvolvedCells(SearcherSuite):
     name = "successive_halving"
     settings: ClassVar[dict[str, Any]] = {"searcher": "evolution", "settings": {"population": 4}, "eta": 2}
     problem: ClassVar[Problem] = CELLS
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("random", {}),
+        ("evolution", {"population": 3}),
+        ("local_search", {}),
+        ("reinforce", {}),
+        ("successive_halving", {"eta": 2}),
+        ("tpe", {"startup": 3}),
+        ("bayes", {"startup": 3}),
+        ("zero_cost", {"best": 2}),
+    ],
+)
+class TestOfDartsCells(SearcherSuite):
+    problem: ClassVar[Problem] = DARTS_CELLS
+
+    @pytest.fixture(autouse=True)
+    def _variant(self, name: str, settings: dict[str, Any]) -> None:
+        self.name, self.settings = name, settings
 
 
 class TestEnvelope(SearcherSuite):

@@ -18,6 +18,7 @@ from amla.spec.procedures import DartsSettings
 from amla.spec.training import Budget
 from amla.spec.trial import Job, TrialSpec
 from amla.testing.trainers import DIGITS, PLAIN, figures, stopping_at
+from amla.trainers.torch import loop
 from amla.trainers.torch.darts import Strengths
 from amla.trainers.torch.module import build
 from amla.trainers.torch.parts import parted
@@ -58,7 +59,8 @@ def test_strengths_of_a_mixture_are_shared_by_all_its_placements(tmp_path: Path)
     assert result.cost.steps == 6
 
 
-def test_resumed_is_as_good_as_uninterrupted(tmp_path: Path) -> None:
+def test_resumed_is_as_good_as_uninterrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(loop, "REPORT", 0.0)  # every step is reported, however fast the machine
     data, trainer = datasets.load(DIGITS), TorchTrainer()
     whole = figures(trainer.train(job(tmp_path / "whole", architecture_rate=0.1), data), tmp_path / "whole")
     halved = job(tmp_path / "halved", architecture_rate=0.1)

@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Race searchers on a table of published results.", no_args_is_help=True)
 
 
-@app.callback()
-def _benchmark() -> None:
-    """A group, though it has one command so far."""
-
-
 @app.command()
 def nasbench201(
     table: Annotated[Path, typer.Option(help="The table, Parquet or CSV (docs/benchmark.md).")],
@@ -82,6 +77,37 @@ def nasbench201(
         typer.echo(json.dumps({"rows": [one.row.to_data() for one in ran], "artifacts": artifacts}, indent=2))
     else:
         _print(ran, written)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="NATS-tss-...-simple, NATS-tss-....pickle.pbz2 or NAS-Bench-201-....pth.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The table, .parquet or .csv.")] = Path(
+        "nasbench201.parquet"
+    ),
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the table out of the files that NATS-Bench and NAS-Bench-201 give out; nothing in them is run."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from amla.datasets.nasbench_files import official_rows
+    from amla.datasets.table import write_table
+    from amla.engine.benchmark import ALL
+
+    shown = track(
+        official_rows(source),
+        description="cells",
+        total=ALL,
+        console=Console(stderr=True),
+        transient=True,
+        disable=quiet or as_json,
+    )
+    rows = write_table(source, shown, out)
+    typer.echo(json.dumps({"table": str(out), "rows": rows}) if as_json else str(out))
 
 
 def _run(races: Sequence[Race], seeds: Sequence[int], processes: int, quiet: bool) -> list[Ran]:

@@ -21,7 +21,7 @@ def list_experiments(store: StoreOption = None, as_json: JsonOption = False) -> 
     from amla.engine.store import Store
     from amla.engine.summary import summary
 
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         found = [summary(e, opened.trials(e.id)) | {"created": e.created} for e in opened.experiments()]
     if as_json:
         typer.echo(json.dumps([{"id": item.pop("experiment"), **item} for item in found], indent=2))
@@ -53,7 +53,7 @@ def show_experiment(
     from amla.reports.words import phrase
     from amla.spec.data import Split
 
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         found = opened.experiment(experiment)
         trials = opened.trials(found.id)
     document = summary(found, trials)
@@ -98,7 +98,7 @@ def delete_experiment(
     from amla import artifacts
     from amla.engine.store import Store
 
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         found = opened.experiment(experiment)
         opened.delete(found.id)
     if files:
@@ -157,7 +157,7 @@ def _plugins(kind: str, name: str | None, as_json: bool) -> None:
     from amla import registry
 
     if name is None:
-        _print_named({key: _first_line(registry.load(kind, key)) for key in registry.names(kind)}, as_json)
+        _print_named({key: _about(kind, key) for key in registry.names(kind)}, as_json)
         return
     schema: dict[str, Any] = registry.load(kind, name).Settings.model_json_schema()
     if as_json:
@@ -169,6 +169,17 @@ def _plugins(kind: str, name: str | None, as_json: bool) -> None:
         for key, value in schema.get("properties", {}).items()
     ]
     _table(["setting", "default", "meaning"], rows)
+
+
+def _about(kind: str, name: str) -> str:
+    """What a plug-in is; where a library is missing, what it needs, so that the others are listed all the same."""
+    from amla import registry
+    from amla.errors import PluginError
+
+    try:
+        return _first_line(registry.load(kind, name))
+    except PluginError as error:
+        return str(error)
 
 
 def _first_line(plugin: Any) -> str:

@@ -154,7 +154,7 @@ def _folder(run: str, store: str | None) -> Path:
 
     if Path(run).is_dir():
         return Path(run)
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         return Path(opened.experiment(run).folder)
 
 

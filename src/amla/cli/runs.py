@@ -66,7 +66,25 @@ def search(
     precision: PrecisionOption = None,
     limit: LimitOption = None,
     image_size: SizeOption = None,
+    objectives: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--objective",
+            metavar="NAME",
+            help="accuracy, parameters, flops, latency_ms or size_mb; again for several.",
+            show_default="accuracy",
+        ),
+    ] = None,
     max_params: Annotated[int | None, typer.Option(help="Parameters at most.", show_default=False)] = None,
+    max_flops: Annotated[
+        int | None, typer.Option(help="Multiply-adds of one image at most.", show_default=False)
+    ] = None,
+    max_size_mb: Annotated[
+        float | None, typer.Option(help="Megabytes of the weights at most.", show_default=False)
+    ] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Milliseconds of one image at most, measured.", show_default=False)
+    ] = None,
     trainer: TrainerOption = None,
     executor: ExecutorOption = None,
     jobs: JobsOption = None,
@@ -84,7 +102,7 @@ def search(
         options.pop(key)
     from amla.engine.options import spec_of
 
-    said = {key: value for key, value in options.items() if value is not None}
+    said = {key: value for key, value in options.items() if value not in (None, [])}
     _start(spec_of(with_settings(said, assignments)), out, store, quiet, as_json)
 
 
@@ -188,9 +206,9 @@ def stop(
     as_json: JsonOption = False,
 ) -> None:
     """Stop a running experiment after its next checkpoint; `amla resume` goes on."""
-    from amla.engine.store import Store, default_url
+    from amla.engine.store import Store
 
-    with Store(store or default_url()) as opened:
+    with Store(store, create=False) as opened:
         found = opened.experiment(experiment)
         stopped = found.state in ("created", "running")
         if stopped:

@@ -8,17 +8,18 @@ parameters; and seconds, of 12 epochs (``cifar10_cost12_s``) or of 200 (``train_
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import ClassVar, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from amla import registry
+from amla import artifacts, registry
 from amla.datasets.base import Dataset, Images, Labels
 from amla.errors import DataError, PluginError, SpecError
 from amla.spaces.nasbench201 import EDGES, OPERATIONS, operations_of
@@ -139,6 +140,23 @@ class Table:
 def read_table(path: Path) -> Table:
     """A table in Parquet or CSV, checked to have every cell once. Errors: ``DataError``, ``PluginError``."""
     keys, columns = _reader(path)(path)
+    return Table(path, _places(path, keys), columns)
+
+
+def write_table(source: Path, rows: Iterable[Mapping[str, float | str]], out: Path) -> int:
+    """Write rows that have all cells, in Parquet or CSV; returns how many. ``source``: where they are from, for errors.
+
+    Errors: ``DataError`` where they are not the whole table, or the name ends otherwise; ``PluginError``.
+    """
+    writer = _by_suffix(out, {".parquet": _to_parquet, ".csv": _to_csv})
+    whole = list(rows)
+    _places(source, [str(row[KEY]) for row in whole])
+    artifacts.write(str(out.absolute().parent), out.name, writer(whole))
+    return len(whole)
+
+
+def _places(path: Path, keys: Sequence[str]) -> dict[str, int]:
+    """The row of every cell. Errors: ``DataError`` where one is unknown, missing, or there twice."""
     rows: dict[str, int] = {}
     for row, key in enumerate(keys):
         try:
@@ -156,7 +174,7 @@ def read_table(path: Path) -> Table:
             f"{path}: {every - len(rows):,} of the {every:,} cells are missing, the first with the operations "
             f"{', '.join(first)}; get the whole table"
         )
-    return Table(path, rows, columns)
+    return rows
 
 
 def _parts(spec: DatasetSpec) -> tuple[Path, str]:
@@ -176,22 +194,32 @@ def _parts(spec: DatasetSpec) -> tuple[Path, str]:
 
 
 Read = tuple[list[str], dict[str, Column]]
+Made = TypeVar("Made")
 
 
 def _reader(path: Path) -> Callable[[Path], Read]:
-    readers = {".parquet": _parquet, ".csv": _csv}
-    found = readers.get(path.suffix.lower())
+    return _by_suffix(path, {".parquet": _parquet, ".csv": _csv})
+
+
+def _by_suffix(path: Path, known: Mapping[str, Made]) -> Made:
+    found = known.get(path.suffix.lower())
     if found is None:
-        raise DataError(f"{path}: a table ends in {' or '.join(readers)}")
+        raise DataError(f"{path}: a table ends in {' or '.join(known)}")
     return found
 
 
-def _parquet(path: Path) -> Read:
+def _arrow() -> tuple[Any, Any]:
+    """(pyarrow, pyarrow.parquet). Errors: ``PluginError`` where they are missing."""
     try:
         import pyarrow
         from pyarrow import parquet
     except ModuleNotFoundError as error:
         raise PluginError(registry.missing("pyarrow", "a table in Parquet")) from error
+    return pyarrow, parquet
+
+
+def _parquet(path: Path) -> Read:
+    pyarrow, parquet = _arrow()
     try:
         read = parquet.read_table(path)
     except pyarrow.ArrowException as error:
@@ -206,6 +234,21 @@ def _parquet(path: Path) -> Read:
         if kinds.is_integer(column.type) or kinds.is_floating(column.type)
     }
     return [str(key) for key in columns[KEY].to_pylist()], numbers
+
+
+def _to_parquet(rows: Sequence[Mapping[str, float | str]]) -> bytes:
+    pyarrow, parquet = _arrow()
+    content = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), content)
+    return content.getvalue()
+
+
+def _to_csv(rows: Sequence[Mapping[str, float | str]]) -> bytes:
+    content = io.StringIO(newline="")
+    writer = csv.DictWriter(content, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return content.getvalue().encode()
 
 
 def _csv(path: Path) -> Read:

@@ -84,7 +84,10 @@ def fit(
         if (affordable := _epochs(plan, _left(seconds(), plan, info, found), _step_seconds(found))) >= least:
             chosen, epochs, measured = plan, affordable, found
             break
-    if epochs * problem.train_size < problem.training.batch_size:  # not even a step
+    step = problem.training.batch_size / problem.train_size
+    if spec.exact_time:  # whatever the measurement says: the clock ends search and final training
+        epochs = max(epochs, step)
+    elif epochs < step:
         raise ConfigError(f"time_budget: {spec.time_budget:g} s is too short for a search here; give more")
     measured = measured | _remembered(spec, chosen, info, measured)
     return chosen.spec, _with_budgets(chosen, min(epochs, suited_epochs * ENOUGH[1])), measured

@@ -75,6 +75,8 @@ def spec_of(options: Mapping[str, Any]) -> ExperimentSpec:
         if key in SHORT:
             part, name = SHORT[key].split(".")
             document.setdefault(part, {})[name] = value
+    if isinstance(document.get("objectives"), str):
+        document["objectives"] = [document["objectives"]]
     if isinstance(document.get("hyperparameters"), Mapping):
         document["hyperparameters"] = dict(_flat(document["hyperparameters"]))
     if "time_budget" in document:

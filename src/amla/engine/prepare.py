@@ -22,7 +22,7 @@ from amla.errors import ConfigError, PluginError, SearchError, SpecError
 from amla.searchers.base import Searcher
 from amla.spec.costs import costs
 from amla.spec.data import DatasetInfo
-from amla.spec.experiment import Experiment, ExperimentSpec, Problem
+from amla.spec.experiment import Experiment, ExperimentSpec, Objective, Problem
 from amla.spec.hyperparameters import check_names, probes, tuned
 from amla.spec.lower import lower
 from amla.spec.objectives import measures
@@ -101,6 +101,14 @@ def check_problem(searcher: type[Searcher[Any]], name: str, problem: Problem) ->
         )
     if len(problem.objectives) > 1 and not searcher.several_objectives:
         raise ConfigError(f"objectives: the searcher {name!r} takes one only; 'evolution' and 'random' take several")
+    metrics = [objective.metric for objective in problem.objectives]
+    twice = next((metric for metric in metrics if metrics.count(metric) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"objectives: {twice} is there twice; say it once")
+    if problem.objectives != (Objective(),) and not searcher.any_objective:
+        raise ConfigError(
+            f"objectives: the searcher {name!r} makes accuracy large and nothing else; limits bound what it may cost"
+        )
     check_names(problem.hyperparameters)
     for values in probes(problem.hyperparameters):
         tuned(problem.training, values)

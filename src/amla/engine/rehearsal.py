@@ -76,6 +76,7 @@ def make_searcher(spec: ExperimentSpec, problem: Problem) -> Searcher[Any]:
 
 def rehearse(searcher: Searcher[Any], problem: Problem, most: int = 1000) -> list[Trial]:
     """All trials of a search with one job, the final one last. At most ``most`` search trials."""
+    searcher = searcher.understudy()
     trials: list[Trial] = []
     while not searcher.finished and len(trials) < most:
         spec = searcher.suggest([], len(trials))

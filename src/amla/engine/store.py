@@ -37,11 +37,12 @@ def default_url() -> str:
 
 class Store:
     """Open one with ``with Store(url) as store``; it can be shared by threads. A fresh one gets its tables, an old one is
-    upgraded. Errors, of every method: ``StoreError`` in one line, whatever the database says."""
+    upgraded; without ``create``, that there is none is an error. Errors, of every method: ``StoreError`` in one line,
+    whatever the database says."""
 
-    def __init__(self, url: str | None = None) -> None:
+    def __init__(self, url: str | None = None, *, create: bool = True) -> None:
         self.url = url or default_url()
-        self.engine = open_engine(self.url)
+        self.engine = open_engine(self.url, create=create)
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -47,6 +47,7 @@ def report(experiment: Experiment, trials: Sequence[Trial], info: DatasetInfo | 
         rows=[_row(experiment, trial) for trial in networks],
         curves=[Markup(chart) for chart in figures.curves(trials)],
         cost_charts=[Markup(chart) for chart in figures.cost_charts(trials)],
+        front_charts=[Markup(chart) for chart in figures.front_charts(experiment, trials)],
         sections=[
             _section(experiment, trial, before.get(trial.number), _doomed(trial, networks, before)) for trial in shown
         ],

@@ -71,6 +71,8 @@ class Searcher(ABC, Generic[S]):
     tunes: ClassVar[bool] = False
     #: Whether it weighs several objectives against each other; else it takes one only.
     several_objectives: ClassVar[bool] = False
+    #: Whether its first objective may be another than validation accuracy.
+    any_objective: ClassVar[bool] = True
     #: Whether its own last trial is the final one (purpose ``final``); else the scheduler asks ``final`` for it.
     closes: bool = False
 
@@ -104,6 +106,11 @@ class Searcher(ABC, Generic[S]):
     @abstractmethod
     def finished(self) -> bool:
         """Whether it has nothing more to suggest, whatever comes."""
+
+    def understudy(self) -> Searcher[S]:
+        """A fresh searcher whose networks cost what this one's do, for a rehearsal, where results mean nothing: one that
+        takes long over a suggestion gives another. By default itself."""
+        return self
 
     def final(self, trials: Sequence[Trial]) -> TrialSpec | None:
         """The training of the network that the search found, to the end. None where there is none.

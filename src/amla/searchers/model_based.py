@@ -80,6 +80,10 @@ class ModelBased(Searcher[M]):
         best = sorted(range(latest.start), key=lambda index: -worths[index])[: most - len(latest)]
         return {i: worths[i] if math.isfinite(worths[i]) else worst for i in [*sorted(best), *latest]}
 
+    def understudy(self) -> Searcher[M]:
+        """All at random: a model of made-up results is worth nothing."""
+        return type(self)(self.settings.model_copy(update={"startup": self.trials}), self.problem)
+
     @property
     def finished(self) -> bool:
         return len(self.tried) >= self.trials

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from amla.errors import ConfigError
 from amla.searchers.base import S, Searcher, space_of
 from amla.spaces.base import AnyArchitecture
+from amla.spaces.limits import repaired
 from amla.spec.experiment import Problem
 from amla.spec.trial import Result, Trial, TrialSpec
 
@@ -24,6 +25,7 @@ class OneShot(Searcher[S]):
 
     #: The trainer's procedure for the supernet.
     procedure: ClassVar[str]
+    any_objective: ClassVar[bool] = False
 
     def __init__(self, settings: S, problem: Problem) -> None:
         super().__init__(settings, problem)
@@ -48,9 +50,11 @@ class OneShot(Searcher[S]):
     def observe(self, trials: Sequence[Trial]) -> None:
         self.seen += trials
 
-    def suggest(self, active: Sequence[Trial], number: int) -> TrialSpec | None:  # noqa: ARG002  # the contract's names
+    def suggest(self, active: Sequence[Trial], number: int) -> TrialSpec | None:
+        """The supernet's trial. Errors: ``SpecError`` where no network of the space is small enough for the limits."""
         if active or self.finished:
             return None
+        repaired(self.space.sample(self.problem.rng(number)), self.space, self.problem)
         return TrialSpec(
             architecture=self.supernet.architecture,
             training=self.problem.training,

@@ -8,10 +8,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import JsonValue
 
-from amla.errors import ConfigError
+from amla.errors import ConfigError, SpecError
 from amla.searchers.base import drawn_within, space_of
 from amla.spaces.base import AnyArchitecture
 from amla.spaces.envelope import EnvelopeSpace
+from amla.spaces.limits import excess
 from amla.spec.experiment import Problem
 from amla.spec.hyperparameters import Choice, Hyperparameter, drawn, tuned, value_of
 from amla.spec.trial import TrialSpec
@@ -30,7 +31,8 @@ class Searched:
     """Trials as points, and points as trials. A point is read from a trial's spec alone, so nothing else need be stored.
 
     ``architecture`` is the network whose training is searched, where the architecture is not. ``what`` None is chosen by
-    whether there are hyperparameters. Errors: ``ConfigError`` where these contradict each other.
+    whether there are hyperparameters. Errors: ``ConfigError`` where these contradict each other, ``SpecError`` where that
+    architecture breaks a limit.
     """
 
     def __init__(self, problem: Problem, what: What | None, architecture: AnyArchitecture | None) -> None:
@@ -41,6 +43,9 @@ class Searched:
         self.decisions = {} if self.what == "training" else self.space.decisions()
         self.parameters: dict[str, Hyperparameter] = {} if self.what == "architecture" else problem.hyperparameters
         self.fixed = (architecture or self._initial()) if self.what == "training" else None
+        broken = excess(self.fixed, problem) if self.fixed else None
+        if broken:
+            raise SpecError(broken)
         self._choices = {
             name: [value_of(tuned(problem.training, {name: option}), name) for option in parameter.options]
             for name, parameter in self.parameters.items()
@@ -58,8 +63,9 @@ class Searched:
         return self._spec(self.fixed or self.space.decode(point.options), point.values)
 
     def drawn(self, rng: np.random.Generator, tries: int) -> TrialSpec:
-        """One at random that keeps the limits. Errors: ``SearchError`` where none of ``tries`` does."""
-        network = drawn_within(self.problem, lambda: self.fixed or self.space.sample(rng), tries)
+        """One at random that keeps the limits, by repair where none of ``tries`` does. Errors: ``SpecError`` where nothing
+        is small enough."""
+        network = self.fixed or drawn_within(self.problem, lambda: self.space.sample(rng), tries, self.space)
         return self._spec(network, drawn(self.parameters, rng))
 
     def _spec(self, network: AnyArchitecture, values: Mapping[str, JsonValue]) -> TrialSpec:

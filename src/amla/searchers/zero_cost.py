@@ -78,9 +78,11 @@ class ZeroCost(Searcher[ZeroCostSettings]):
         return scored >= self._count() and len(self.seen) - scored >= len(self._chosen(self.seen))
 
     def final(self, trials: Sequence[Trial]) -> TrialSpec | None:
-        """The best of those that were trained; where none was, the one with the highest scores."""
+        """The best of those that were trained; where none was, the one with the highest scores that breaks no limit, as far
+        as it was measured."""
         trained = super().final([trial for trial in trials if not _is_score(trial)])
-        ranked = ranking(trials, self.settings.rank_by)
+        beyond = {t.spec.architecture.to_json() for t in trials if t.result and not t.result.feasible}
+        ranked = [t for t in ranking(trials, self.settings.rank_by) if t.spec.architecture.to_json() not in beyond]
         if trained is not None or not ranked:
             return trained
         return TrialSpec(

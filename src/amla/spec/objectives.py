@@ -115,11 +115,14 @@ def crowding(points: Sequence[Losses]) -> list[float]:
 
 
 def pareto(trials: Sequence[Trial], problem: Problem) -> list[Trial]:
-    """The usable trials that no other dominates, by the first objective, the best first. Of equals the first counts."""
+    """The usable trials that no other dominates, by the first objective, the best first. Of equals the first counts; one
+    of which an objective was not measured does not."""
     by_losses: dict[Losses, Trial] = {}
     for trial in trials:
         if usable(trial) and trial.result is not None:
-            by_losses.setdefault(losses(trial.result, problem.objectives), trial)
+            found = losses(trial.result, problem.objectives)
+            if all(map(math.isfinite, found)):
+                by_losses.setdefault(found, trial)
     points = list(by_losses)
     best = fronts(points)[0] if points else []
     return [by_losses[points[index]] for index in sorted(best, key=points.__getitem__)]
