@@ -13,6 +13,9 @@ from amla.cli.options import DataDirOption, JsonOption, StoreOption
 if TYPE_CHECKING:
     from amla.spec.data import DatasetSpec
 
+TrainerOption = Annotated[
+    str | None, typer.Option(help="The ML library; by default that which trained it.", show_default=False)
+]
 RunArgument = Annotated[str, typer.Argument(help="Folder of a run, or the id or name of an experiment.")]
 
 
@@ -22,6 +25,7 @@ def evaluate(
         str | None, typer.Argument(help="Another dataset; by default the run's own.", show_default=False)
     ] = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    trainer: TrainerOption = None,
     data_dir: DataDirOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -34,7 +38,7 @@ def evaluate(
     if split not in SPLITS:
         raise ConfigError(f"--split {split}: it is one of {', '.join(SPLITS)}")
     folder = _folder(run, store)
-    result = api.evaluate(folder, _dataset(folder, dataset, data_dir), split)
+    result = api.evaluate(folder, _dataset(folder, dataset, data_dir), split, trainer)
     found = result.metrics[split]
     if as_json:
         typer.echo(json.dumps({"run": str(folder), "split": split, **found}))
@@ -45,6 +49,7 @@ def evaluate(
 def predict(
     run: RunArgument,
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    trainer: TrainerOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,7 +60,7 @@ def predict(
 
     folder = _folder(run, store)
     model, _ = load_model(folder)
-    probabilities = api.predict_proba(folder, read_like(images, model.data))
+    probabilities = api.predict_proba(folder, read_like(images, model.data), trainer)
     classes = model.data.classes
     answers = [
         {"file": str(path), "class": classes[int(row.argmax())], "probability": round(float(row.max()), 4)}

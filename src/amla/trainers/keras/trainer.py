@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
@@ -21,11 +21,11 @@ from amla.spec.costs import costs
 from amla.spec.data import DatasetInfo, Split
 from amla.spec.graph import Graph
 from amla.spec.lower import lower
-from amla.spec.training import Augmentation, Training
+from amla.spec.training import Training
 from amla.spec.trial import Cost, Job, Result
 from amla.trainers.base import Floats, Reporter, Trainer, silent
 from amla.trainers.batches import Batch, Batches, filled
-from amla.trainers.chance import Draws
+from amla.trainers.chance import draw
 from amla.trainers.checkpoint import CALIBRATION, MODEL
 from amla.trainers.keras import backend
 from amla.trainers.keras.instruments import PROVIDED
@@ -40,12 +40,15 @@ PROCEDURES = frozenset({"train", "evaluate"})
 WORTH = 1.25
 #: Steps of a measurement; the least of them counts, and the first, which compiles, is left out.
 TURNS = 5
+#: Made-up images of a batch that is only looked at.
+MADE_UP = 64
 
 
 class KerasTrainer(Trainer):
     """One device: the one that a job is bound to, else Keras's own choice. On a CPU, XLA takes all cores it is allowed."""
 
     provides = PROVIDED | PROCEDURES
+    exports: ClassVar[tuple[str, ...]] = ("keras", "keras_source")
 
     def train(self, job: Job, data: Dataset, report: Reporter = silent) -> Result:
         lacking = sorted({*job.spec.instruments, job.spec.procedure} - self.provides)
@@ -100,13 +103,14 @@ class KerasTrainer(Trainer):
         precision = training.precision if training.precision != "auto" else measured.get("dtype")
         # on a CPU, XLA computes bfloat16 in float32, and converts
         dtypes = [str(precision)] if precision else ["float32"] if backend.on_cpu() else ["float32", "bfloat16"]
-        seconds = {dtype: step_seconds(programs(graph, dtype), training) for dtype in dtypes}
-        best = min(dtypes, key=lambda dtype: seconds[dtype] * (1.0 if dtype == dtypes[0] else WORTH))
+        paces = {dtype: pace(graph, dtype, training) for dtype in dtypes}
+        best = min(dtypes, key=lambda dtype: paces[dtype].step * (1.0 if dtype == dtypes[0] else WORTH))
         return {
             "dtype": best,
             "threads": int(str(measured.get("threads") or len(os.sched_getaffinity(0)))),
-            "step_seconds": seconds[best],
-            "evaluate_seconds": image_seconds(programs(graph, best)),
+            "step_seconds": paces[best].step,
+            "evaluate_seconds": paces[best].image,
+            "start_seconds": paces[best].start,
             "device": backend.device(),
         }
 
@@ -118,12 +122,33 @@ def dtype_of(job: Job) -> str:
     return precision if precision != "auto" else str(job.measured.get("dtype", "float32"))
 
 
-def step_seconds(made: Programs, training: Training) -> float:
-    """Seconds of one training step on made-up images, once it is compiled: the least of a few."""
+class Pace(NamedTuple):
+    """Seconds of one step, of one image in evaluation, and of what comes before both: building and compiling."""
+
+    step: float
+    image: float
+    start: float
+
+
+def pace(graph: Graph, dtype: str, training: Training) -> Pace:
+    """How fast a network is trained, on made-up images. Its programs are made anew: those of before are compiled already."""
+    began = time.perf_counter()
+    made = Programs(graph, dtype)
+    steps = step_seconds(made, training)
+    images = image_seconds(made)
+    whole = time.perf_counter() - began
+    return Pace(min(steps), min(images), max(0.0, whole - TURNS * (min(steps) + min(images) * MADE_UP)))
+
+
+def step_seconds(made: Programs, training: Training) -> list[float]:
+    """Seconds of a few training steps on made-up images, once they are compiled."""
     graph = made.network.graph
     channels, height, width = graph.input_shape
-    pixels = Pixels(1.0, (0.0,) * channels, (1.0,) * channels)
-    gradients = made.gradients(Recipe(pixels, Augmentation(), (), training.label_smoothing, training.auxiliary_weight))
+    how = training.augmentation
+    recipe = Recipe(
+        Pixels(1.0, (0.0,) * channels, (1.0,) * channels), how, (), training.label_smoothing, training.auxiliary_weight
+    )
+    gradients = made.gradients(recipe)
     step = update(training.optimizer, training.clip, 0.0)
     values = theirs(made.bound, fresh(graph, 0))
     trained = {name: values[name] for name in made.trained}
@@ -131,7 +156,7 @@ def step_seconds(made: Programs, training: Training) -> float:
     slots = fresh_slots(training.optimizer, trained)
     images = np.random.default_rng(0).standard_normal((training.batch_size, height, width, channels), np.float32)
     labels = np.arange(training.batch_size) % graph.num_classes
-    batch = Batch(images, labels, Draws(), np.uint32(0))
+    batch = Batch(images, labels, draw(how, training.batch_size, (height, width), 0, 0, 0), np.uint32(0))
     times: list[float] = []
     for _ in range(TURNS):
         began = time.perf_counter()
@@ -139,19 +164,21 @@ def step_seconds(made: Programs, training: Training) -> float:
         trained, slots, _ = step(trained, slopes, slots, np.float32(0.0), {}, still, np.float32(0.0))
         float(loss)
         times.append(time.perf_counter() - began)
-    return min(times[1:])
+    return times[1:]
 
 
-def image_seconds(made: Programs) -> float:
-    """Seconds that one image takes, in a batch."""
+def image_seconds(made: Programs) -> list[float]:
+    """Seconds that one image takes in a batch, a few times, once it is compiled."""
     channels, height, width = made.network.graph.input_shape
     run = made.logits(Pixels(1.0, (0.0,) * channels, (1.0,) * channels))
     values = theirs(made.bound, fresh(made.network.graph, 0))
-    images = np.zeros((64, height, width, channels), np.float32)
-    backend.numpy(run(values, images))
-    began = time.perf_counter()
-    backend.numpy(run(values, images))
-    return (time.perf_counter() - began) / len(images)
+    images = np.zeros((MADE_UP, height, width, channels), np.float32)
+    times: list[float] = []
+    for _ in range(TURNS):
+        began = time.perf_counter()
+        backend.numpy(run(values, images))
+        times.append((time.perf_counter() - began) / MADE_UP)
+    return times[1:]
 
 
 @contextlib.contextmanager
