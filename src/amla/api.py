@@ -26,7 +26,7 @@ from amla.engine.summary import summary
 from amla.errors import ConfigError, DataError, SearchError, SpecError
 from amla.exporters.base import Model, Weights
 from amla.exporters.folder import load_model, read_weights
-from amla.spec.architecture import MacroArchitecture, MicroArchitecture
+from amla.spec.architecture import AnyArchitecture
 from amla.spec.data import DatasetSpec, Split
 from amla.spec.experiment import Experiment, ExperimentSpec
 from amla.spec.training import Budget
@@ -75,7 +75,7 @@ class SearchResult:
         return found
 
     @property
-    def architecture(self) -> MacroArchitecture | MicroArchitecture:
+    def architecture(self) -> AnyArchitecture:
         return self.final.spec.architecture
 
     @property

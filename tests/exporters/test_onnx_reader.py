@@ -5,14 +5,19 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import assume, given, settings
 from onnx import TensorProto, helper, numpy_helper
 
 from amla.errors import SpecError
 from amla.exporters.base import Model, live_nodes
-from amla.exporters.onnx import onnx_model
+from amla.exporters.diagram import diagram
+from amla.exporters.keras_source import keras_source
+from amla.exporters.onnx import max_difference, onnx_model
 from amla.exporters.onnx_reader import read_onnx
+from amla.exporters.source import network_source
+from amla.spec.architecture import GraphArchitecture, parse_architecture
 from amla.spec.costs import costs
 from amla.spec.data import DatasetInfo
 from amla.spec.graph import weights
@@ -86,3 +91,26 @@ def test_what_is_no_model_is_said(tmp_path: Path) -> None:
         read_onnx(tmp_path / "x.onnx")
     with pytest.raises(SpecError, match="not an ONNX model"):
         read_onnx(tmp_path / "absent.onnx")
+
+
+def test_what_was_read_is_a_network_like_any_other(tmp_path: Path) -> None:
+    """Its document goes round, it is drawn, and it leaves again as ONNX that computes the same."""
+    path, _ = written(tmp_path, network(3))
+    read = read_onnx(path)
+    architecture = parse_architecture(GraphArchitecture(graph=read.graph).to_json())
+    info = INFO.model_copy(update={"mean": read.mean, "std": read.std})
+    assert (read.mean, read.std) == (pytest.approx(INFO.mean), pytest.approx(INFO.std))
+    graph = lower(architecture, INFO.input_shape, INFO.num_classes)
+    assert graph == read.graph
+    with pytest.raises(SpecError, match="takes images of"):
+        lower(architecture, (1, 8, 8), INFO.num_classes)
+    assert diagram(architecture, INFO.input_shape, INFO.num_classes).startswith("<svg")
+    model = Model(architecture=architecture, data=info)
+    compile(network_source(model), "network.py", "exec")
+    compile(keras_source(model), "network_keras.py", "exec")
+    again = tmp_path / "again.onnx"
+    onnx.save(onnx_model(model, read.weights), str(again))
+    images = np.random.default_rng(0).random((4, *INFO.input_shape), np.float32)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(["logits"], {"images": images})
+    assert max_difference(again, images, expected) <= 1e-4 * max(1.0, float(np.abs(expected).max()))

@@ -76,7 +76,8 @@ def predict(
 def export(
     run: RunArgument,
     form: Annotated[
-        list[str] | None, typer.Option("--format", help="onnx, safetensors, source, keras, diagram; again for more.")
+        list[str] | None,
+        typer.Option("--format", help="onnx, safetensors, source, keras, keras_source, diagram; again for more."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Where to.")] = Path(),
     store: StoreOption = None,
@@ -136,15 +137,29 @@ def convert(
 
 
 def _convert_onnx(file: Path, out: Path | None, as_json: bool) -> None:
-    """``graph.json`` and ``model.safetensors`` in the folder ``out``; without one, only what the network costs."""
-    from amla import artifacts
+    """``architecture.json``, ``model.json`` and ``model.safetensors`` in the folder ``out``, which the other commands take as a
+    run's; without one, only what the network costs."""
+    from amla import api, artifacts
+    from amla.exporters.base import Model
     from amla.exporters.onnx_reader import read_onnx
+    from amla.spec.architecture import GraphArchitecture
     from amla.spec.costs import costs
+    from amla.spec.data import DatasetInfo
 
-    graph, weights = read_onnx(file)
+    graph, weights, mean, std = read_onnx(file)
     if out is not None:
-        artifacts.write(str(out), "graph.json", graph.to_json(indent=2).encode() + b"\n")
-        artifacts.write(str(out), "model.safetensors", artifacts.pack(weights))
+        channels, height, width = graph.input_shape
+        data = DatasetInfo(
+            name=file.stem,
+            shape=(height, width, channels),
+            classes=tuple(map(str, range(graph.num_classes))),
+            sizes={},
+            mean=mean,
+            std=std,
+        )
+        model = Model(architecture=GraphArchitecture(graph=graph), data=data)
+        api.export(model, weights, out, ["safetensors"])
+        artifacts.write(str(out), "architecture.json", model.architecture.to_json(indent=2).encode() + b"\n")
     found = costs(graph)
     if as_json:
         typer.echo(found.to_json())

@@ -121,7 +121,26 @@ class _Writer:
 
 #: What a value may not be called: what the code uses itself.
 RESERVED = frozenset(
-    "arranged build classify conv flatten images keras layers load load_file np ops pixels pool response_norm scale x zeros".split()
+    {
+        "arranged",
+        "build",
+        "classify",
+        "conv",
+        "flatten",
+        "images",
+        "keras",
+        "layers",
+        "load",
+        "load_file",
+        "np",
+        "ops",
+        "pixels",
+        "pool",
+        "response_norm",
+        "scale",
+        "x",
+        "zeros",
+    }
 )
 
 ACTIVATIONS = {

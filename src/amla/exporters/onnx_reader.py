@@ -8,6 +8,7 @@ beginning.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,10 +26,13 @@ LEAKY_SLOPE = 0.01
 
 
 class Read(NamedTuple):
-    """A network that was read: its Graph, and its tensors in the layout of ``spec.graph.weights``."""
+    """A network that was read: its Graph, its tensors in the layout of ``spec.graph.weights``, and how it normalises pixels
+    (mean and deviation per channel)."""
 
     graph: g.Graph
     weights: dict[str, Array]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 def read_onnx(path: Path) -> Read:
@@ -60,6 +64,7 @@ class _Reader:
         self.shapes: dict[str, g.Shape] = {}
         self.known: dict[str, str] = {}
         self.weights: dict[str, Array] = {}
+        self.normalised: dict[str, Array] = {}  # what is subtracted from the input, and what it is divided by
 
     def read(self) -> Read:
         self._input()
@@ -77,7 +82,15 @@ class _Reader:
         if outside:
             raise SpecError(f"{self.path}: not of the vocabulary: {'; '.join(outside)}")
         graph = g.Graph(nodes=self._live(), output=self.known[self._end()])
-        return Read(graph, {weight.name: self.weights[weight.name] for weight in g.weights(graph)})
+        mean, std = (
+            tuple(
+                np.broadcast_to(self.normalised.get(op, default).reshape(-1), graph.input_shape[:1])
+                .astype(float)
+                .tolist()
+            )
+            for op, default in (("Sub", np.zeros(1)), ("Div", np.ones(1)))
+        )
+        return Read(graph, {weight.name: self.weights[weight.name] for weight in g.weights(graph)}, mean, std)
 
     def _input(self) -> None:
         inputs = [value for value in self.file.input if value.name not in self.constants]
@@ -110,11 +123,18 @@ class _Reader:
 
     # ------------------------------------------------------------------------------------------------------- small parts
     def _add(self, kind: Callable[..., g.Node], value: str, inputs: list[str], shape: g.Shape, /, **given: Any) -> str:
-        name = given.pop("name", value)
+        name = given.pop("name", None) or self._named(value)
         self.nodes.append(kind(name=name, inputs=tuple(inputs), shape=shape, **given))
         self.shapes[name] = shape
         self.known[value] = name
         return str(name)
+
+    def _named(self, value: str) -> str:
+        """A name of the Graph's kind, which nothing else has."""
+        name = re.sub(r"[^A-Za-z0-9_/]+", "_", value).strip("/") or "node"
+        while name in self.shapes:
+            name = f"{name}_"
+        return name
 
     def _same(self, kind: Callable[..., g.Node], node: Any, /, **given: Any) -> None:
         source = self._source(node)
@@ -276,7 +296,10 @@ class _Reader:
         """The normalisation of pixels that stands before the network."""
         if self._source(node) != "input":
             raise _Outside("only a normalisation of the input")
-        self._constant(node, 1)
+        value = self._constant(node, 1)
+        if value.size not in (1, self.shapes["input"][0]):
+            raise _Outside("not one number a channel")
+        self.normalised[node.op_type] = value
         self._pass(node)
 
     def zero(self, node: Any, given: Mapping[str, Any]) -> None:
