@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test test-all check clean
 
-demo: $(VENV)/.torch
+demo: $(VENV)/.$(TRAINER)
 	$(BIN)/amla search digits --trainer $(TRAINER)
 
 test: check
@@ -25,13 +25,13 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.torch: $(VENV)/.made pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[torch]"
+$(VENV)/.torch $(VENV)/.keras: $(VENV)/.%: $(VENV)/.made pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	touch $@ $(VENV)/.torch
+	touch $@ $(VENV)/.torch $(VENV)/.keras
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

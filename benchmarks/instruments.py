@@ -22,7 +22,8 @@ from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.spec.training import SGD
 from amla.spec.trial import INSTRUMENTS
-from amla.trainers.torch.instruments import EVERY, TIMED, Instruments
+from amla.trainers.instruments import EVERY
+from amla.trainers.torch.instruments import TIMED, Instruments
 from amla.trainers.torch.module import GraphModule, build
 from amla.trainers.torch.optim import make_optimizer
 from amla.trainers.torch.trainer import default_device, device_name

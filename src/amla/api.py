@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
-from amla import datasets, registry, reports
+from amla import artifacts, datasets, registry, reports
 from amla.datasets.arrays import ArrayDataset
 from amla.datasets.base import Dataset, Images
 from amla.engine.options import spec_of
@@ -25,7 +26,7 @@ from amla.engine.summary import summary
 from amla.errors import ConfigError, DataError, SearchError, SpecError
 from amla.exporters.base import Model, Weights
 from amla.exporters.folder import load_model, read_weights
-from amla.spec.architecture import MacroArchitecture, MicroArchitecture
+from amla.spec.architecture import AnyArchitecture
 from amla.spec.data import DatasetSpec, Split
 from amla.spec.experiment import Experiment, ExperimentSpec
 from amla.spec.training import Budget
@@ -74,7 +75,7 @@ class SearchResult:
         return found
 
     @property
-    def architecture(self) -> MacroArchitecture | MicroArchitecture:
+    def architecture(self) -> AnyArchitecture:
         return self.final.spec.architecture
 
     @property
@@ -134,14 +135,17 @@ def run(
     ``rename``: where its name is taken in the store, it gets a number (an error otherwise).
     """
     trainer = make_trainer(spec.trainer)
+    final = make_trainer(spec.final_trainer) if spec.final_trainer not in (None, spec.trainer) else None
     registry.load("executors", spec.executor)
     data = datasets.load(spec.dataset)
     _check_kind(spec, trainer, data)
+    if final is not None and final.trains != trainer.trains:
+        raise ConfigError(f"final_trainer: {spec.final_trainer!r} cannot finish what {spec.trainer!r} has begun")
     experiment_id = new_id(spec)
     folder = (Path(out) if out else RUNS / experiment_id).absolute()
     if (folder / "report.html").exists():
         raise SpecError(f"{folder} already holds a run; give another --out")
-    experiment = prepare(spec, data.info, trainer, str(folder), experiment_id)
+    experiment = prepare(spec, data.info, trainer, str(folder), experiment_id, final)
     with Store(store or default_url()) as opened:
         if rename and spec.name is not None:
             named = spec.model_copy(update={"name": opened.free_name(spec.name)})
@@ -181,12 +185,12 @@ def finish(result: SearchResult) -> list[Path]:
     Errors: ``ExportError`` where they differ by more than 1e-4.
     """
     experiment, folder = result.experiment, result.folder
-    data, trainer = datasets.load(experiment.spec.dataset), make_trainer(experiment.spec.trainer)
+    data, trainer = datasets.load(experiment.spec.dataset), make_trainer(experiment.spec.trainer_of("final"))
     written: list[Path] = []
     if trainer.trains:
         model = Model(architecture=result.architecture, data=data.info)
         weights = read_weights(Path(experiment.trial_folder(result.final.number)))
-        written += export(model, weights, folder, EXPORTS)
+        written += export(model, weights, folder, (*EXPORTS, *trainer.exports))
         _check_onnx(model, weights, folder / "model.onnx", trainer, data)
     return [*written, *reports.write_run(experiment, result.trials, data.info, folder)]
 
@@ -198,9 +202,11 @@ def export(model: Model, weights: Weights, folder: Path, forms: Sequence[str]) -
     return [path for exporter in exporters for path in exporter.export(model, weights, folder)]
 
 
-def evaluate(folder: Path, dataset: DatasetSpec, split: Split, trainer: str = "torch") -> Result:
-    """Accuracy and loss of a run's network on a split of a dataset with the same classes and image size."""
+def evaluate(folder: Path, dataset: DatasetSpec, split: Split, trainer: str | None = None) -> Result:
+    """Accuracy and loss of a run's network on a split of a dataset with the same classes and image size. ``trainer``: by
+    default the one that trained it."""
     model, _ = load_model(folder)
+    trainer = trainer or trainer_of(folder)
     data = datasets.load(dataset)
     _same_kind(model, data)
     spec = TrialSpec(
@@ -214,12 +220,20 @@ def evaluate(folder: Path, dataset: DatasetSpec, split: Split, trainer: str = "t
     return make_trainer(trainer).evaluate(job, data, split)
 
 
-def predict_proba(folder: Path, images: Images, trainer: str = "torch") -> npt.NDArray[np.float32]:
-    """Class probabilities (n, classes) by a run's network. Errors: ``DataError`` where the images have another shape."""
+def predict_proba(folder: Path, images: Images, trainer: str | None = None) -> npt.NDArray[np.float32]:
+    """Class probabilities (n, classes) by a run's network, computed by the ``trainer``, by default the one that trained it.
+    Errors: ``DataError`` where the images have another shape."""
     model, weights = load_model(folder)
     if images.ndim != 4 or images.shape[1:] != model.data.shape:
         raise DataError(f"images of shape {images.shape[1:]} for a network that takes {model.data.shape}")
-    return make_trainer(trainer).predict(model.graph().inference(), weights, model.data, images)
+    return make_trainer(trainer or trainer_of(folder)).predict(model.graph().inference(), weights, model.data, images)
+
+
+def trainer_of(folder: Path) -> str:
+    """The trainer that the network of a run's folder was trained with; ``torch`` where nothing says which."""
+    content = artifacts.read(str(folder), "experiment.yaml")
+    document = yaml.safe_load(content) if content else {}
+    return str(document.get("final_trainer") or document.get("trainer") or "torch")
 
 
 def make_trainer(name: str) -> Trainer:

@@ -100,7 +100,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         )
         images = self._like_training(_as_images(checked if given.ndim < 3 else given))
         graph = self.model_.graph().inference()
-        return make_trainer(self.result_.experiment.spec.trainer).predict(
+        return make_trainer(self.result_.experiment.spec.trainer_of("final")).predict(
             graph, self.weights_, self.model_.data, images
         )
 

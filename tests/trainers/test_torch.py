@@ -21,8 +21,9 @@ from amla.spec.lower import lower
 from amla.spec.training import Budget, Constant, Cosine, OneCycle, Training
 from amla.spec.trial import Job, Progress, Resources
 from amla.testing.trainers import DIGITS, PLAIN, TrainerSuite, figures, network
+from amla.trainers import loop
 from amla.trainers.base import Trainer
-from amla.trainers.torch import loop, trainer
+from amla.trainers.torch import trainer
 from amla.trainers.torch.data import Batches
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.state import begin
@@ -212,7 +213,7 @@ def test_data_that_cannot_be_read_end_the_trial(tmp_path: Path) -> None:
 
 
 def test_a_failed_allocation_ends_the_trial(tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hungry(self: Loop, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def hungry(self: Loop, *batch: torch.Tensor) -> torch.Tensor:
         return torch.empty(1 << 62, dtype=torch.uint8)
 
     monkeypatch.setattr(Loop, "_step", hungry)
@@ -224,7 +225,7 @@ def test_a_failed_allocation_ends_the_trial(tmp_path: Path, data: Dataset, monke
 def test_any_other_error_of_torch_is_a_bug_and_keeps_its_traceback(
     tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Loop, "_step", lambda self, images, labels: images @ labels)
+    monkeypatch.setattr(Loop, "_step", lambda self, *batch: batch[0] @ batch[1])
     with pytest.raises(RuntimeError, match="size"):
         TorchTrainer().train(job_in(tmp_path / "0"), data)
 
@@ -234,8 +235,8 @@ def test_a_network_that_breaks_at_the_very_last_step_is_found_out(
 ) -> None:
     step = Loop._step
 
-    def last(self: Loop, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        loss = step(self, images, labels)
+    def last(self: Loop, *batch: torch.Tensor) -> torch.Tensor:
+        loss = step(self, *batch)
         self.parameters[-1].data.fill_(math.nan)
         return loss
 

@@ -13,6 +13,9 @@ from amla.cli.options import DataDirOption, JsonOption, StoreOption
 if TYPE_CHECKING:
     from amla.spec.data import DatasetSpec
 
+TrainerOption = Annotated[
+    str | None, typer.Option(help="The ML library; by default that which trained it.", show_default=False)
+]
 RunArgument = Annotated[str, typer.Argument(help="Folder of a run, or the id or name of an experiment.")]
 
 
@@ -22,6 +25,7 @@ def evaluate(
         str | None, typer.Argument(help="Another dataset; by default the run's own.", show_default=False)
     ] = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    trainer: TrainerOption = None,
     data_dir: DataDirOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -34,7 +38,7 @@ def evaluate(
     if split not in SPLITS:
         raise ConfigError(f"--split {split}: it is one of {', '.join(SPLITS)}")
     folder = _folder(run, store)
-    result = api.evaluate(folder, _dataset(folder, dataset, data_dir), split)
+    result = api.evaluate(folder, _dataset(folder, dataset, data_dir), split, trainer)
     found = result.metrics[split]
     if as_json:
         typer.echo(json.dumps({"run": str(folder), "split": split, **found}))
@@ -45,6 +49,7 @@ def evaluate(
 def predict(
     run: RunArgument,
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    trainer: TrainerOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,7 +60,7 @@ def predict(
 
     folder = _folder(run, store)
     model, _ = load_model(folder)
-    probabilities = api.predict_proba(folder, read_like(images, model.data))
+    probabilities = api.predict_proba(folder, read_like(images, model.data), trainer)
     classes = model.data.classes
     answers = [
         {"file": str(path), "class": classes[int(row.argmax())], "probability": round(float(row.max()), 4)}
@@ -71,7 +76,8 @@ def predict(
 def export(
     run: RunArgument,
     form: Annotated[
-        list[str] | None, typer.Option("--format", help="onnx, safetensors, source, diagram; again for more.")
+        list[str] | None,
+        typer.Option("--format", help="onnx, safetensors, source, keras, keras_source, diagram; again for more."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Where to.")] = Path(),
     store: StoreOption = None,
@@ -91,13 +97,16 @@ def export(
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(help="A task file of AMLA 0.x.")],
+    file: Annotated[Path, typer.Argument(help="A task file of AMLA 0.x, or a network as ONNX.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="By default standard output.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a task file of AMLA 0.x to the form of today (YAML); what has no effect any more is said."""
+    """Bring a task file of AMLA 0.x to the form of today (YAML), or a network in ONNX to a Graph with its weights.
+
+    What has no effect any more is said; what is not of AMLA's vocabulary is named, node by node.
+    """
     import yaml
 
     from amla import artifacts
@@ -105,6 +114,9 @@ def convert(
     from amla.errors import SpecError
     from amla.spec import amla0
 
+    if file.suffix == ".onnx":
+        _convert_onnx(file, out, as_json)
+        return
     try:
         data = json.loads(read_text(file))
     except ValueError as error:
@@ -122,6 +134,39 @@ def convert(
         typer.echo(text, nl=not text.endswith("\n"))
     else:
         artifacts.write(str(out.absolute().parent), out.name, text.encode())
+
+
+def _convert_onnx(file: Path, out: Path | None, as_json: bool) -> None:
+    """``architecture.json``, ``model.json`` and ``model.safetensors`` in the folder ``out``, which the other commands take as a
+    run's; without one, only what the network costs."""
+    from amla import api, artifacts
+    from amla.exporters.base import Model
+    from amla.exporters.onnx_reader import read_onnx
+    from amla.spec.architecture import GraphArchitecture
+    from amla.spec.costs import costs
+    from amla.spec.data import DatasetInfo
+
+    graph, weights, mean, std = read_onnx(file)
+    if out is not None:
+        channels, height, width = graph.input_shape
+        data = DatasetInfo(
+            name=file.stem,
+            shape=(height, width, channels),
+            classes=tuple(map(str, range(graph.num_classes))),
+            sizes={},
+            mean=mean,
+            std=std,
+        )
+        model = Model(architecture=GraphArchitecture(graph=graph), data=data)
+        api.export(model, weights, out, ["safetensors"])
+        artifacts.write(str(out), "architecture.json", model.architecture.to_json(indent=2).encode() + b"\n")
+    found = costs(graph)
+    if as_json:
+        typer.echo(found.to_json())
+    else:
+        typer.echo(
+            f"{file.name}: {len(graph.nodes)} nodes, {found.parameters:,} parameters, {found.flops:,} multiply-adds"
+        )
 
 
 def _folder(run: str, store: str | None) -> Path:

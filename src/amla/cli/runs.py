@@ -33,7 +33,12 @@ TimeOption = Annotated[
 ]
 JobsOption = Annotated[int | None, typer.Option(help="Trials at once (with --executor process).", show_default=False)]
 ExecutorOption = Annotated[str | None, typer.Option(help="inline, process or simulated.", show_default=False)]
-TrainerOption = Annotated[str | None, typer.Option(help="The ML library: torch; or tabular.", show_default=False)]
+TrainerOption = Annotated[
+    str | None, typer.Option(help="The ML library: torch or keras; or tabular.", show_default=False)
+]
+FinalTrainerOption = Annotated[
+    str | None, typer.Option(help="Another library for the final training and the test.", show_default=False)
+]
 EpochsOption = Annotated[float | None, typer.Option(help="Epochs of the final training.", show_default=False)]
 StepsOption = Annotated[int | None, typer.Option(help="Steps of the final training.", show_default=False)]
 BatchOption = Annotated[int | None, typer.Option(help="Images a step.", show_default=False)]
@@ -84,6 +89,7 @@ def search(
         float | None, typer.Option(help="Milliseconds of one image at most, measured.", show_default=False)
     ] = None,
     trainer: TrainerOption = None,
+    final_trainer: FinalTrainerOption = None,
     executor: ExecutorOption = None,
     jobs: JobsOption = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads a trial.", show_default=False)] = None,

@@ -31,14 +31,18 @@ ENOUGH = (1 / 3, 2.0)
 LOOKED_AT = 500
 
 Measured = dict[str, JsonValue]
+#: The trainer of the search, and that of the final training where it is another one.
+Trainers = tuple[Trainer, Trainer | None]
 
 
 class Plan(NamedTuple):
-    """A search that could be: what is asked for, with all its trials, the final one last."""
+    """A search that could be: what is asked for, with all its trials, the final one last. ``final_pace``: how many times as
+    long as in the search the same step takes in the final training, where another trainer does that."""
 
     spec: ExperimentSpec
     problem: Problem
     trials: list[Trial]
+    final_pace: float = 1.0
 
     @property
     def relative_cost(self) -> float:
@@ -46,7 +50,7 @@ class Plan(NamedTuple):
         flops = [float(max(1, trial.result.flops)) for trial in self.trials if trial.result]
         passes = [PASSES.get(trial.spec.procedure, 1.0) for trial in self.trials]
         searched = sum(f * p for f, p in zip(flops[:-1], passes[:-1], strict=True))
-        return (SEARCH_SHARE * searched + flops[-1]) / flops[0]
+        return (SEARCH_SHARE * searched + flops[-1] * self.final_pace) / flops[0]
 
     @property
     def flops(self) -> float:
@@ -56,7 +60,7 @@ class Plan(NamedTuple):
 
 
 def fit(
-    spec: ExperimentSpec, info: DatasetInfo, problem: Problem, trainer: Trainer, suited_epochs: float
+    spec: ExperimentSpec, info: DatasetInfo, problem: Problem, trainers: Trainers, suited_epochs: float
 ) -> tuple[ExperimentSpec, Problem, Measured]:
     """The richest search that has enough epochs within ``spec.time_budget`` seconds, and what was measured.
 
@@ -70,17 +74,15 @@ def fit(
         """That are left for trials: all, where the final training ends by the clock, which counts trials only."""
         return float(spec.time_budget or 0.0) if spec.exact_time else end - time.monotonic()
 
-    plans = _plans(spec, problem)
+    *richer, frugal = _plans(spec, problem)
     least = suited_epochs * ENOUGH[0]
-    threads = spec.resources.threads
-    measured = measure(plans[-1].trials, plans[-1].problem, trainer, threads)
-    speed = plans[-1].flops / _step_seconds(measured)
-    left = _left(seconds(), plans[-1], info, measured)
-    chosen, epochs = plans[-1], _epochs(plans[-1], left, _step_seconds(measured))
-    for plan in plans[:-1]:
-        if _epochs(plan, seconds(), plan.flops / speed / WIDE_GAIN) < least:
+    chosen, measured = _measured(frugal, trainers, spec.resources.threads)
+    speed = chosen.flops / _step_seconds(measured)
+    epochs = _epochs(chosen, _left(seconds(), chosen, info, measured), _step_seconds(measured))
+    for promising in richer:
+        if _epochs(promising, seconds(), promising.flops / speed / WIDE_GAIN) < least:
             continue
-        found = measure(plan.trials, plan.problem, trainer, threads)
+        plan, found = _measured(promising, trainers, spec.resources.threads)
         if (affordable := _epochs(plan, _left(seconds(), plan, info, found), _step_seconds(found))) >= least:
             chosen, epochs, measured = plan, affordable, found
             break
@@ -106,6 +108,19 @@ def measure(trials: Sequence[Trial], problem: Problem, trainer: Trainer, threads
         return {}
     graph = lower(trials[0].spec.architecture, problem.input_shape, problem.num_classes)
     return dict(trainer.measure(graph, problem.training, {"threads": threads} if threads else {}))
+
+
+def _measured(plan: Plan, trainers: Trainers, threads: int) -> tuple[Plan, Measured]:
+    """What was measured on the plan's first network (by the final trainer too, with the same dtype and threads), and the plan
+    with the pace of the final training."""
+    trainer, final = trainers
+    found = measure(plan.trials, plan.problem, trainer, threads)
+    if final is None:
+        return plan, found
+    graph = lower(plan.trials[0].spec.architecture, plan.problem.input_shape, plan.problem.num_classes)
+    finally_ = final.measure(graph, plan.problem.training, {key: found[key] for key in ("dtype", "threads")})
+    pace = float(finally_["step_seconds"]) / _step_seconds(found)
+    return plan._replace(final_pace=pace), found | {"final_start_seconds": finally_.get("start_seconds", 0.0)}
 
 
 def _plans(spec: ExperimentSpec, problem: Problem) -> list[Plan]:
@@ -135,12 +150,25 @@ def _epochs(plan: Plan, seconds: float, step_seconds: float) -> float:
 
 def _left(seconds: float, plan: Plan, info: DatasetInfo, measured: Measured) -> float:
     """Of so many seconds, those for training. Every training also looks at the validation split once, the last network at the
-    test split too; a trial that trains nothing looks at a few images."""
+    test split too; a trial that trains nothing looks at a few images. What a library takes before the first step of a
+    network, such as to compile it, goes with the number of its nodes."""
     image = float(str(measured.get("evaluate_seconds", 0.0))) / plan.flops
     flops = [float(trial.result.flops) for trial in plan.trials if trial.result]
     seen = [info.sizes["valid"] if trains else LOOKED_AT for trains in map(_trains, plan.trials)]
     work = sum(count * f for count, f in zip(seen, flops, strict=True)) + info.sizes["test"] * flops[-1]
-    return seconds - image * work
+    return seconds - image * work - _starts(plan, measured)
+
+
+def _starts(plan: Plan, measured: Measured) -> float:
+    """Seconds before the first step, of all trials that train."""
+    first = float(str(measured.get("start_seconds", 0.0)))
+    last = float(str(measured.get("final_start_seconds", first)))
+    if not first + last:
+        return 0.0
+    shape, classes = plan.problem.input_shape, plan.problem.num_classes
+    nodes = [len(lower(trial.spec.architecture, shape, classes).nodes) for trial in plan.trials]
+    searched = sum(count for count, trial in zip(nodes, plan.trials, strict=True) if _trains(trial)) - nodes[-1]
+    return (first * searched + last * nodes[-1]) / nodes[0]
 
 
 def _trains(trial: Trial) -> bool:

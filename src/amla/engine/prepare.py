@@ -34,8 +34,16 @@ IMAGES = 150_000
 EPOCHS = (10, 60)
 
 
-def prepare(spec: ExperimentSpec, info: DatasetInfo, trainer: Trainer, folder: str, experiment_id: str) -> Experiment:
-    """Decide everything. ``info`` is that of ``spec.dataset``; ``trainer`` the one that ``spec.trainer`` names.
+def prepare(
+    spec: ExperimentSpec,
+    info: DatasetInfo,
+    trainer: Trainer,
+    folder: str,
+    experiment_id: str,
+    final: Trainer | None = None,
+) -> Experiment:
+    """Decide everything. ``info`` is that of ``spec.dataset``; ``trainer`` the one that ``spec.trainer`` names, ``final`` the
+    one that ``spec.final_trainer`` names.
 
     Errors: ``AmlaError`` in one line for whatever is wrong with the spec, before anything is stored or trained.
     """
@@ -43,12 +51,14 @@ def prepare(spec: ExperimentSpec, info: DatasetInfo, trainer: Trainer, folder: s
     check_problem(registry.load("searchers", spec.searcher), spec.searcher, problem)
     check_budgets(problem, trainer, spec.trainer)
     if spec.time_budget is not None and trainer.trains:
-        spec, problem, measured = fit(spec, info, problem, trainer, default_epochs(problem.train_size))
+        spec, problem, measured = fit(spec, info, problem, (trainer, final), default_epochs(problem.train_size))
     else:
         first = rehearse(make_searcher(spec, problem), problem, most=1)
         measured = measure(first, problem, trainer, spec.resources.threads)
     searcher = make_searcher(spec, problem)
     check_needs(searcher, trainer, spec.trainer)
+    if final is not None:
+        check_final(searcher, final, str(spec.final_trainer))
     return Experiment(
         id=experiment_id,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -67,7 +77,16 @@ def new_id(spec: ExperimentSpec) -> str:
 
 def check_needs(searcher: Searcher[Any], trainer: Trainer, name: str) -> None:
     """Errors: ``SearchError`` where the trainer lacks an instrument or a procedure that the searcher reads."""
-    lacking = (searcher.needs | searcher.procedures) - trainer.provides
+    _check_provided(searcher.needs | searcher.procedures, trainer, name)
+
+
+def check_final(searcher: Searcher[Any], trainer: Trainer, name: str) -> None:
+    """The same of the trainer of the final training, which needs no procedure of the searcher's."""
+    _check_provided(searcher.needs, trainer, name)
+
+
+def _check_provided(needed: frozenset[str], trainer: Trainer, name: str) -> None:
+    lacking = needed - trainer.provides
     if lacking:
         able = [repr(other) for other in registry.names("trainers") if lacking <= _provided(other)]
         hint = f"; {', '.join(able)} has" if able else ""

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from amla import registry
 from amla.engine.planning import Ended, Planner
-from amla.engine.prepare import check_needs
+from amla.engine.prepare import check_final, check_needs
 from amla.engine.store import Store
 from amla.errors import SearchError
 from amla.executors.base import Executor, JobState
@@ -61,8 +61,10 @@ class Scheduler:
         self._changed = False
         self._cancelled = False
         if not store.trials(experiment_id):
-            trainer = registry.load("trainers", experiment.spec.trainer)
-            check_needs(self.planner.searcher, trainer(), experiment.spec.trainer)
+            spec = experiment.spec
+            check_needs(self.planner.searcher, registry.load("trainers", spec.trainer)(), spec.trainer)
+            if spec.final_trainer is not None:
+                check_final(self.planner.searcher, registry.load("trainers", spec.final_trainer)(), spec.final_trainer)
 
     def run(self) -> Experiment:
         """Tick until the experiment has ended or is to stop. Errors: ``SearchError`` where the search cannot go on."""
@@ -221,7 +223,7 @@ def job_of(experiment: Experiment, trial: Trial) -> Job:
         attempt=trial.attempt,
         spec=trial.spec,
         dataset=experiment.spec.dataset,
-        trainer=experiment.spec.trainer,
+        trainer=experiment.spec.trainer_of(trial.spec.purpose),
         folder=experiment.trial_folder(trial.number),
         parent_folder=experiment.trial_folder(parent) if parent is not None else None,
         resources=experiment.spec.resources,

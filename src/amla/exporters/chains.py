@@ -114,14 +114,15 @@ Part = Chain | g.Node  # a chain, or a join: concat, add, zero
 
 
 class Names:
-    """Python names out of the Graph's, each given once."""
+    """Python names out of the Graph's, each given once, none of them ``reserved``."""
 
-    def __init__(self) -> None:
+    def __init__(self, reserved: frozenset[str] = RESERVED) -> None:
+        self.reserved = reserved
         self.given: set[str] = set()
 
     def give(self, name: str) -> str:
         wanted = name.replace("/", "_")
-        if not wanted.isidentifier() or keyword.iskeyword(wanted) or wanted in RESERVED or wanted.startswith("_"):
+        if not wanted.isidentifier() or keyword.iskeyword(wanted) or wanted in self.reserved or wanted.startswith("_"):
             wanted = f"block_{wanted}"
         number, found = 1, wanted
         while found in self.given:

@@ -8,9 +8,10 @@ from typing import ClassVar
 from amla import artifacts
 from amla.exporters.base import Exporter, Model, Weights
 from amla.exporters.diagram_cells import draw_cells
+from amla.exporters.diagram_graph import as_cell
 from amla.exporters.diagram_layers import draw_layers
-from amla.exporters.diagram_parts import AnyArchitecture, Drawing, Statistics
-from amla.spec.architecture import MacroArchitecture, MicroArchitecture
+from amla.exporters.diagram_parts import Drawing, Statistics
+from amla.spec.architecture import AnyArchitecture, GraphArchitecture, MacroArchitecture, MicroArchitecture
 from amla.spec.costs import costs
 from amla.spec.graph import Shape
 from amla.spec.lower import lower
@@ -61,6 +62,10 @@ def diagram(  # noqa: PLR0913  # what may be shown, each by its name
         title=title,
         subtitle=f"{size}  ·  {facts}" if facts else size,
     )
+    if isinstance(architecture, GraphArchitecture):
+        return draw_cells(
+            drawing, as_cell(graph), as_cell(parent.graph) if isinstance(parent, GraphArchitecture) else None
+        )
     if isinstance(architecture, MacroArchitecture):
         return draw_layers(drawing, architecture, parent if isinstance(parent, MacroArchitecture) else None)
     return draw_cells(drawing, architecture, parent if isinstance(parent, MicroArchitecture) else None)

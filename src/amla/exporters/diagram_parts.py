@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from amla.exporters.svg import AMBER, FAINT, GREEN, INK, LINE, PAPER, QUIET, RED, VIOLET, Picture, Point, text_width
-from amla.spec.architecture import MacroArchitecture, MicroArchitecture, Step
+from amla.spec.architecture import Step
 from amla.spec.graph import Shape
 from amla.spec.operations import parse_operation
 
-AnyArchitecture = MacroArchitecture | MicroArchitecture
 Statistics = Mapping[str, Mapping[str, float]]
 State = Literal["kept", "grown", "pruned", "changed"]
 

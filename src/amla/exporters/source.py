@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import re
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from amla import artifacts
 from amla.exporters.base import Exporter, Model, Weights, live_nodes
@@ -21,6 +21,11 @@ from amla.spec.graph import ActivationNode, NormNode
 FILE = "network.py"
 #: Channels -> what Pillow calls such an image.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+SUMMARIES = {
+    "macro": "Stages of layers, each layer some branches side by side.",
+    "micro": "A stack of cells.",
+    "graph": "A network made elsewhere.",
+}
 
 
 class SourceExporter(Exporter):
@@ -38,48 +43,59 @@ def network_source(model: Model) -> str:
     """The text of ``network.py``, formatted as ``ruff format`` would with lines of 120."""
     graph = model.graph().inference()
     nodes = live_nodes(graph)
-    data, macro = model.data, model.architecture.kind == "macro"
-    layout = Layout(nodes, graph.output, depth=2 if macro else 1)
+    data = model.data
+    layout = Layout(nodes, graph.output, depth=1 if model.architecture.kind == "micro" else 2)
     # One style a network: any norm and any activation stand for all of them.
     first_norm = next((node for node in nodes if isinstance(node, NormNode)), None)
     first_activation = next((node for node in nodes if isinstance(node, ActivationNode)), None)
     places = [f"{string(node)}: {string(place)}" for chain in layout.chains for node, place in chain.places()]
-    cost = costs(graph)
-    pixels = data.dtype == "uint8"
-    text = (
-        _template().render(
-            title=f"A classifier of {_plain(data.name)}, found by AMLA (neural architecture construction).",
-            facts=(
-                f"{data.num_classes} classes, {cost.parameters:,} parameters, {cost.flops:,} multiply-adds an image, "
-                f"{cost.depth} layers deep."
-            ),
-            summary="Stages of layers, each layer some branches side by side." if macro else "A stack of cells.",
-            classes=_constant("CLASSES", [string(name) for name in data.classes]),
-            input_shape=data.input_shape,
-            mean=_constant("MEAN", [repr(value) for value in data.mean]),
-            std=_constant("STD", [repr(value) for value in data.std]),
-            scale=" with values in [0, 1]" if pixels else " on the scale of the data that it was trained on",
-            helpers=layout.helpers,
-            norm=first_norm and norm(first_norm, "outputs"),
-            activation=first_activation and ACTIVATIONS[first_activation.kind],
-            attributes="\n".join(layout.attributes(INDENT * 2)),
-            forward="\n".join(layout.forward(INDENT * 2)),
-            places="\n".join(["PLACES = {", *(f"{INDENT}{place}," for place in places), "}"]),
-            mode=MODES.get(data.input_shape[0]) if pixels else None,
-        )
-        + "\n"
+    return rendered(
+        "network.py.jinja",
+        **described(model),
+        summary=SUMMARIES[model.architecture.kind],
+        input_shape=data.input_shape,
+        helpers=layout.helpers,
+        norm=first_norm and norm(first_norm, "outputs"),
+        activation=first_activation and ACTIVATIONS[first_activation.kind],
+        attributes="\n".join(layout.attributes(INDENT * 2)),
+        forward="\n".join(layout.forward(INDENT * 2)),
+        places="\n".join(["PLACES = {", *(f"{INDENT}{place}," for place in places), "}"]),
+        mode=MODES.get(data.input_shape[0]) if data.dtype == "uint8" else None,
     )
+
+
+# ------------------------------------------------------------------------------------------- what both kinds of source share
+def described(model: Model) -> dict[str, str]:
+    """What a source file says of the network and its data, whatever library it is written for."""
+    data, cost = model.data, costs(model.graph().inference())
+    return {
+        "title": f"A classifier of {_plain(data.name)}, found by AMLA (neural architecture construction).",
+        "facts": (
+            f"{data.num_classes} classes, {cost.parameters:,} parameters, {cost.flops:,} multiply-adds an image, "
+            f"{cost.depth} layers deep."
+        ),
+        "classes": _constant("CLASSES", [string(name) for name in data.classes]),
+        "mean": _constant("MEAN", [repr(value) for value in data.mean]),
+        "std": _constant("STD", [repr(value) for value in data.std]),
+        "scale": (
+            " with values in [0, 1]" if data.dtype == "uint8" else " on the scale of the data that it was trained on"
+        ),
+    }
+
+
+def rendered(template: str, **parts: Any) -> str:
+    """The text of a template."""
+    text = _environment().get_template(template).render(**parts) + "\n"
     return re.sub(r"\n{4,}", "\n\n\n", text)  # a helper that is left out leaves its blank lines
 
 
 @functools.cache
-def _template() -> Template:
-    environment = Environment(
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("amla.exporters"),
         undefined=StrictUndefined,
         autoescape=False,  # Python, not HTML
     )
-    return environment.get_template("network.py.jinja")
 
 
 def _constant(name: str, values: list[str]) -> str:

@@ -216,8 +216,11 @@ def footing(member: Member) -> dict[str, Any]:
     timed = spec.time_budget is not None and spec.final_budget is None
     found |= {"time_budget": spec.time_budget} if timed else {"final_budget": problem.final_budget.to_data()}
     found |= {"exact_time": spec.exact_time} if timed else {}
+    found |= {"trainer": spec.trainer_of("search"), "final_trainer": spec.trainer_of("final")}
+    if network.kind == "graph":  # it has neither: all of it was made elsewhere
+        return found
     head, stem = ([step.to_data() for step in steps] for steps in (network.head, network.stem))
-    return found | {"trainer": spec.trainer, "stem": stem, "head": head}
+    return found | {"stem": stem, "head": head}
 
 
 # --------------------------------------------------------------------------------------------------------------------- arms

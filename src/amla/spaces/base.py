@@ -11,11 +11,11 @@ from pydantic import JsonValue
 
 from amla import registry
 from amla.errors import ConfigError, SpecError
-from amla.spec.architecture import MacroArchitecture, MicroArchitecture
+from amla.spec.architecture import GraphArchitecture, MacroArchitecture, MicroArchitecture
 from amla.spec.base import Document
 from amla.spec.experiment import Problem
 
-AnyArchitecture = MacroArchitecture | MicroArchitecture
+AnyArchitecture = MacroArchitecture | MicroArchitecture | GraphArchitecture
 
 
 class SpaceSettings(Document):

@@ -1,8 +1,8 @@
 """``Architecture``: the open document that a search algorithm edits. No ML library, no input size, no class count.
 
-Two kinds. **macro**: a stem, stages of layers, each layer a set of parallel branches that may also read earlier layers
+Three kinds. **macro**: a stem, stages of layers, each layer a set of parallel branches that may also read earlier layers
 (NAC's EnvelopeNets, arXiv 1803.06744 section 3; ENAS' macro space). **micro**: cells as DAGs, stacked (DARTS, ENAS
-micro, AmoebaNet, NAS-Bench-201).
+micro, AmoebaNet, NAS-Bench-201). **graph**: any network of the Graph's vocabulary, node by node, for one size of images.
 
 Names are hierarchical and stable: a layer keeps its name for as long as it lives (``stage1/layer3``), whatever is pruned
 or grown around it. Statistics, weights, diagrams and edits all speak in these names.
@@ -16,12 +16,12 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from amla.errors import SpecError
 from amla.spec.base import Document, first_problem
+from amla.spec.graph import ActivationKind, Graph
 from amla.spec.operations import Operation
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=64)]
 Channels = Annotated[int, Field(ge=1, le=65536)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
-ActivationKind = Literal["relu", "relu6", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
 STEM = "stem"
 #: Names that lowering gives to parts of its own, and that nothing beside those parts may have.
 RESERVED_PARTS = ("input", STEM, "head", "auxiliary")
@@ -317,12 +317,21 @@ class MicroArchitecture(_Header):
         return self
 
 
-Architecture = Annotated[MacroArchitecture | MicroArchitecture, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[MacroArchitecture | MicroArchitecture] = TypeAdapter(Architecture)
+# ---------------------------------------------------------------------------------------------------------------- graph
+class GraphArchitecture(_Header):
+    """A network made elsewhere, as it is: nothing is searched in it, and it takes images of one size."""
+
+    kind: Literal["graph"] = "graph"
+    graph: Graph
 
 
-def parse_architecture(data: object) -> MacroArchitecture | MicroArchitecture:
-    """Read an architecture of either kind from plain data or JSON text. Errors: ``SpecError`` naming the wrong key."""
+AnyArchitecture = MacroArchitecture | MicroArchitecture | GraphArchitecture
+Architecture = Annotated[AnyArchitecture, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[AnyArchitecture] = TypeAdapter(Architecture)
+
+
+def parse_architecture(data: object) -> AnyArchitecture:
+    """Read an architecture of any kind from plain data or JSON text. Errors: ``SpecError`` naming the wrong key."""
     try:
         if isinstance(data, str | bytes):
             return _ADAPTER.validate_json(data)

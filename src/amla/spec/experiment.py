@@ -11,7 +11,7 @@ from amla.spec.base import Document
 from amla.spec.data import DatasetSpec
 from amla.spec.hyperparameters import Hyperparameter
 from amla.spec.training import Budget, Training
-from amla.spec.trial import Resources
+from amla.spec.trial import Purpose, Resources
 
 ExperimentState = Literal["created", "running", "stopped", "done", "failed"]
 VERSION = "1.0.0.dev0"
@@ -85,6 +85,7 @@ class ExperimentSpec(Document):
     space: str = "envelope"
     space_settings: dict[str, JsonValue] = Field({}, description="of the space: width, stages, operations, ...")
     trainer: str = "torch"
+    final_trainer: str | None = Field(None, description="of the final training and the test; by default `trainer`")
     training: dict[str, JsonValue] = Field(
         {}, description="keys of Training; those left out are chosen to suit the data"
     )
@@ -105,6 +106,10 @@ class ExperimentSpec(Document):
     deterministic: bool = Field(True, description="suggestion k sees only trials numbered up to k - jobs")
     resources: Resources = Resources()
     seed: int = Field(0, ge=0, lt=2**32)
+
+    def trainer_of(self, purpose: Purpose) -> str:
+        """The trainer of a trial with this purpose."""
+        return self.final_trainer or self.trainer if purpose in ("final", "test") else self.trainer
 
 
 class Experiment(Document):

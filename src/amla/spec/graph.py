@@ -17,10 +17,10 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from amla.spec.architecture import ActivationKind
 from amla.spec.base import Document
 
 Shape = tuple[int, ...]
+ActivationKind = Literal["relu", "relu6", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
 
 
 class _Node(Document):

@@ -12,8 +12,10 @@ from amla.errors import SpecError
 from amla.spec import graph as g
 from amla.spec.architecture import (
     STEM,
+    AnyArchitecture,
     Cell,
     CellNode,
+    GraphArchitecture,
     Layer,
     MacroArchitecture,
     MicroArchitecture,
@@ -27,7 +29,7 @@ from amla.spec.operations import parse_operation
 Shape = g.Shape
 
 
-def lower(architecture: MacroArchitecture | MicroArchitecture, input_shape: Shape, num_classes: int) -> g.Graph:
+def lower(architecture: AnyArchitecture, input_shape: Shape, num_classes: int) -> g.Graph:
     """The graph of an architecture for images of ``input_shape`` = (channels, height, width) and ``num_classes`` classes.
 
     Errors: ``SpecError`` where a part cannot be had at this size; the message names it.
@@ -36,6 +38,8 @@ def lower(architecture: MacroArchitecture | MicroArchitecture, input_shape: Shap
         raise SpecError(f"an input is (channels, height, width), each at least 1, not {input_shape}")
     if num_classes < 2:
         raise SpecError(f"a classifier needs at least 2 classes, not {num_classes}")
+    if isinstance(architecture, GraphArchitecture):
+        return _as_it_is(architecture.graph, input_shape, num_classes)
     net = _Lowering(architecture.style)
     here = net.add(g.InputNode, "input", [], input_shape)
     here = net.steps(STEM, architecture.stem, here, num_classes)
@@ -50,6 +54,15 @@ def lower(architecture: MacroArchitecture | MicroArchitecture, input_shape: Shap
     if net.shapes[last] != (num_classes,):
         raise SpecError(f"head: ends in shape {net.shapes[last]}, not in one number a class; end it with a dense step")
     return g.Graph(nodes=tuple(net.nodes), output=last, auxiliaries=tuple(auxiliaries), blocks=tuple(net.blocks))
+
+
+def _as_it_is(graph: g.Graph, input_shape: Shape, num_classes: int) -> g.Graph:
+    if tuple(graph.input_shape) != tuple(input_shape) or graph.num_classes != num_classes:
+        raise SpecError(
+            f"this network takes images of {graph.input_shape} (channels, height, width) and tells {graph.num_classes} "
+            f"classes apart; asked for are {input_shape} and {num_classes}"
+        )
+    return graph
 
 
 class _Lowering:

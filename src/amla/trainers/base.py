@@ -41,6 +41,8 @@ class Trainer(ABC):
     trains: ClassVar[bool] = True
     #: The only budgets that a trial may have, the shortest first; () where any will do.
     fidelities: ClassVar[tuple[Budget, ...]] = ()
+    #: Forms (exporters) that a run with this trainer leaves behind beside those that every run does.
+    exports: ClassVar[tuple[str, ...]] = ()
 
     def check(self, problem: Problem) -> None:  # noqa: B027  # most trainers take whatever a problem asks
         """Errors: ``ConfigError`` where it cannot do what the problem asks, before anything runs."""
@@ -66,5 +68,6 @@ class Trainer(ABC):
         """A short measurement on this machine, on made-up images: what is fastest here, and how fast.
 
         Returns ``dtype`` and ``threads`` (kept where ``measured`` has them already), ``step_seconds`` (one training step),
-        ``evaluate_seconds`` (one image), ``device``.
+        ``evaluate_seconds`` (one image), ``device``, and, where it counts, ``start_seconds`` (what comes before the first step
+        of a network: compiling it).
         """

@@ -23,11 +23,10 @@ from amla.spec.procedures import STRENGTH, DartsSettings
 from amla.spec.trial import Job, Result, Statistics
 from amla.trainers.base import Reporter
 from amla.trainers.torch.data import Batches
-from amla.trainers.torch.device import dtype_of
+from amla.trainers.torch.device import device_name, dtype_of
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.parts import parted
 from amla.trainers.torch.state import begin
-from amla.trainers.torch.train import ended
 
 #: The deviation of the strengths at the start.
 SPREAD = 1e-3
@@ -44,10 +43,11 @@ def darts(job: Job, data: Dataset, device: torch.device, report: Reporter) -> Re
     others = Batches(for_strengths, training.batch_size, training.augmentation, job.seed + 1, device)
     state = begin(job, graph, batches, device, strengths)
     state.module.gates = strengths.gates()
-    Bilevel(
+    loop = Bilevel(
         strengths, others, job=job, data=for_weights, state=state, batches=batches, dtype=dtype_of(job), report=report
-    ).run()
-    return ended(job, data, state, device)
+    )
+    loop.run()
+    return loop.end(graph, device_name(device))
 
 
 class Strengths:

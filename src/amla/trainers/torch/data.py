@@ -1,7 +1,6 @@
 """Batches on the device. A split that fits lives there as one tensor; a streamed one is read ahead, batch by batch.
 
-Augmentation is batched, on the device. Everything random comes from (seed, epoch, step), so that a training can go on from
-any step and see what it would have seen.
+Augmentation is batched, on the device; its chance is numpy's (``trainers.chance``).
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from amla.datasets.base import Dataset, Images
-from amla.errors import DataError
 from amla.spec.data import DatasetInfo, Split
 from amla.spec.training import Augmentation, steps_per_epoch
+from amla.trainers.batches import ended_early
+from amla.trainers.chance import Draws, crop_padding, draw, mixed, order
 from amla.trainers.torch.module import blank_squares
 
 #: Images of a batch when nothing is trained.
@@ -43,25 +43,21 @@ class Normalise:
         return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
-def augment(x: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+def augment(x: Tensor, how: Augmentation, draws: Draws) -> Tensor:
     """Normalised images (n, c, h, w) with the augmentation applied, each image by its own draw."""
-    if how.pad_crop:
-        x = _pad_crop(x, how.pad_crop, generator)
-    if how.flip:
-        mirrored = torch.rand(x.shape[0], generator=generator) < 0.5
-        x = torch.where(mirrored.to(x.device)[:, None, None, None], x.flip(3), x)
-    if how.cutout:
-        x = blank_squares(x, how.cutout, generator)
+    if draws.shifts is not None:
+        x = _crop(x, crop_padding(how, (x.shape[2], x.shape[3])), torch.from_numpy(draws.shifts).to(x.device))
+    if draws.mirrored is not None:
+        x = torch.where(torch.from_numpy(draws.mirrored).to(x.device)[:, None, None, None], x.flip(3), x)
+    if draws.centres is not None:
+        x = blank_squares(x, how.cutout, torch.from_numpy(draws.centres))
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _pad_crop(x: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+def _crop(x: Tensor, pixels: int, shifts: Tensor) -> Tensor:
+    """The part of every image, padded by so many reflected pixels, that begins at its row and column."""
     count, _, height, width = x.shape
-    pixels = min(pixels, height - 1, width - 1)
-    if pixels < 1:
-        return x
     padded = F.pad(x, (pixels,) * 4, mode="reflect")
-    shifts = torch.randint(2 * pixels + 1, (2, count), generator=generator).to(x.device)
     rows = shifts[0][:, None] + torch.arange(height, device=x.device)
     columns = shifts[1][:, None] + torch.arange(width, device=x.device)
     image = torch.arange(count, device=x.device)[:, None, None]
@@ -86,14 +82,11 @@ class Batches:
             epoch, place = divmod(step, self.per_epoch)
             before = step
             for images, labels in self._epoch(epoch, place):
-                generator = torch.Generator().manual_seed(_mixed(self.seed, epoch, step))
-                yield augment(self.normalise(images), self.how, generator), labels
+                draws = draw(self.how, len(images), (images.shape[2], images.shape[3]), self.seed, epoch, step)
+                yield augment(self.normalise(images), self.how, draws), labels
                 step += 1
             if step == before:
-                raise DataError(
-                    f"{self.data.info.name}: its training split ends after {place} batches of {self.size} images, but it "
-                    f"should have {self.count} images"
-                )
+                raise ended_early(self.data, place, self.size, self.count)
 
     def first_images(self, count: int) -> Tensor:
         """The first images of the split, normalised, not augmented."""
@@ -104,15 +97,15 @@ class Batches:
 
     def _epoch(self, epoch: int, place: int) -> Iterator[tuple[Tensor, Tensor]]:
         if self.whole is None:
-            batches = self.data.batches("train", self.size, seed=_mixed(self.seed, epoch, 0))
+            batches = self.data.batches("train", self.size, seed=mixed(self.seed, epoch, 0))
             for index, (images, labels) in enumerate(batches):
                 if place <= index < self.per_epoch:
                     yield to_tensor(images, self.device), torch.from_numpy(labels).to(self.device)
             return
         all_images, all_labels = self.whole
-        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(_mixed(self.seed, epoch, 0)))
+        places = torch.from_numpy(order(self.count, self.seed, epoch)).to(self.device)
         for index in range(place, self.per_epoch):
-            chosen = order[index * self.size : (index + 1) * self.size].to(self.device)
+            chosen = places[index * self.size : (index + 1) * self.size]
             yield all_images[chosen], all_labels[chosen]
 
 
@@ -126,7 +119,3 @@ def evaluation_batches(data: Dataset, split: Split, device: torch.device) -> Ite
 def _on_device(data: Dataset, split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
     images, labels = data.arrays(split)
     return to_tensor(images, device), torch.from_numpy(labels).to(device)
-
-
-def _mixed(seed: int, epoch: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0] >> 1)

@@ -28,13 +28,12 @@ from amla.spec.trial import Candidate, Job, Result, Statistics
 from amla.trainers.base import Reporter
 from amla.trainers.torch.controller import Sample, make_policy
 from amla.trainers.torch.data import Batches
-from amla.trainers.torch.device import dtype_of
+from amla.trainers.torch.device import device_name, dtype_of
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.module import GraphModule, by_batch
 from amla.trainers.torch.optim import load_slots, slots
 from amla.trainers.torch.parts import parted
 from amla.trainers.torch.state import State, begin
-from amla.trainers.torch.train import ended
 
 #: Networks that are drawn to tell how often a block is on.
 DRAWN = 20
@@ -56,13 +55,14 @@ def enas(job: Job, data: Dataset, device: torch.device, report: Reporter) -> Res
     state = begin(job, graph, batches, device, controller)
     _remember_from_the_start(state, training.optimizer)
     parts = {"job": job, "data": for_weights, "state": state, "batches": batches, "report": report}
-    Shared(controller, rewards, dtype=dtype_of(job), **parts).run()
+    loop = Shared(controller, rewards, dtype=dtype_of(job), **parts)
+    loop.run()
     images, labels = next(rewards(state.counters.step))
     candidates = controller.candidates(state.module, images, labels)
     if candidates:
         state.module.close(controller.off(candidates[0].architecture))
         _calibrate(state.module, batches, state.counters.step)
-    return ended(job, data, state, device).model_copy(update={"candidates": tuple(candidates)})
+    return loop.end(graph, device_name(device)).model_copy(update={"candidates": tuple(candidates)})
 
 
 class Controller:

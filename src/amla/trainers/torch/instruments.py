@@ -1,23 +1,10 @@
-"""Instruments: statistics of a network's blocks, taken while it trains, returned as numbers by name.
+"""Instruments in torch: taps at the nodes of a block, on sums that stay on the device.
 
-An instrument listens at the nodes that a block names (``Graph.blocks``), on a sample of the steps: every ``EVERY``-th and
-nothing in between, which bounds its cost; which steps those are depends on their number alone. Sums are over samples, in
-64 bits, one for each position and channel; they do not grow with the training.
-
-With x the feature map of a block (n samples, c channels, h x w positions) and L the loss:
-
-- ``mean``, ``variance``, ``mean_square``: E[x], E[x^2] - E[x]^2 and E[x^2] over samples, for each position and channel, then
-  averaged over those (arXiv 1803.06744 section 3);
-- ``taylor``: |mean over positions of x * dL/dx|, averaged over channels and samples (arXiv 1611.06440 equation 8), with L
-  the sample's own loss, whatever the size of the batch;
-- ``covariance_entropy``: see ``entropy``;
-- ``scalar``, ``norm`` of a skip: its learned number as it is now; the L2 norm of the scaled map, averaged over samples;
-- ``seconds``: the shortest forward pass through the block, of a few: what disturbs it only ever adds.
+What they measure is said in ``amla.trainers.instruments``.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Mapping
 
@@ -26,14 +13,11 @@ from torch import Tensor
 
 from amla.spec.graph import Block, Graph
 from amla.spec.trial import INSTRUMENTS, Statistics
+from amla.trainers.instruments import BEFORE_NORM, EVERY, read_sums
 from amla.trainers.torch.module import GraphModule, Tap
 
-#: One step in so many is listened to (all instruments together then cost 5 % of a step: benchmarks/instruments.py).
-EVERY = 8
 #: And timed: a clock at every node costs more, and needs fewer looks. The first step of all is slow, so another follows.
 TIMED = 8 * EVERY
-
-_SUFFIX = "_before_norm"
 
 
 class Instruments:
@@ -67,13 +51,10 @@ class Instruments:
     def read(self, module: GraphModule) -> Statistics:
         """The statistics of every block so far, by the names in ``spec.trial.INSTRUMENTS``."""
         self._keep_times()
-        found: Statistics = {}
-        for name in self.names:
-            for block in self.skips if name == "skip" else self.branches:
-                values = self._read(name, block, module)
-                if values:
-                    found.setdefault(block.name, {}).update(values)
-        return found
+        sums = {key: value.cpu().numpy() for key, value in self.sums.items()}
+        return read_sums(
+            module.graph, self.names, sums, lambda node: float(module.get_parameter(f"{node}.weight").detach())
+        )
 
     def state(self) -> dict[str, Tensor]:
         """All sums, for a checkpoint."""
@@ -90,9 +71,9 @@ class Instruments:
             return []
         if name == "skip":
             return [(block.output, self._norms(block)) for block in self.skips]
-        base = name.removesuffix(_SUFFIX)
+        base = name.removesuffix(BEFORE_NORM)
         listeners = {"feature_map": self._moments, "covariance_entropy": self._covariance, "taylor": self._taylor}
-        before = name.endswith(_SUFFIX)
+        before = name.endswith(BEFORE_NORM)
         return [(b.before_norm if before else b.output, listeners[base](f"{b.name}:{name}")) for b in self.branches]
 
     def _add(self, key: str, value: Tensor) -> None:
@@ -179,52 +160,10 @@ class Instruments:
             self.sums[f"{key}:count"] = torch.ones_like(now)
         self.times = {}
 
-    # --------------------------------------------------------------------------------------------------------------- reading
-    def _read(self, name: str, block: Block, module: GraphModule) -> dict[str, float]:
-        key = f"{block.name}:{name}"
-        if f"{key}:count" not in self.sums:
-            return {}
-        count = self.sums[f"{key}:count"]
-        base, suffix = (name.removesuffix(_SUFFIX), _SUFFIX if name.endswith(_SUFFIX) else "")
-        if base == "feature_map":
-            mean = self.sums[f"{key}:sum"] / count
-            square = self.sums[f"{key}:square"] / count
-            values = {"mean": mean, "variance": (square - mean.square()).clamp_min(0.0), "mean_square": square}
-            return {f"{what}{suffix}": float(value.mean()) for what, value in values.items()}
-        if base == "covariance_entropy":
-            mean = self.sums[f"{key}:sum"] / count
-            covariance = self.sums[f"{key}:product"] / count - torch.outer(mean, mean)
-            return {f"{base}{suffix}": entropy(covariance)}
-        if name == "taylor":
-            return {"taylor": float(self.sums[f"{key}:sum"] / count)}
-        if name == "skip":
-            scale = module.get_submodule(block.output)
-            assert isinstance(scale.weight, Tensor)
-            return {"scalar": float(scale.weight.detach()), "norm": float(self.sums[f"{key}:norm"] / count)}
-        return {"seconds": float(self.sums[f"{key}:least"])}
-
 
 def provided() -> frozenset[str]:
     """The instruments that this trainer has: all of them."""
     return frozenset(INSTRUMENTS)
-
-
-def entropy(covariance: Tensor) -> float:
-    """Entropy of the normalised eigenvalues, divided by its largest value log(channels), in [0, 1]; 0 for one channel.
-
-    The expressivity of AZ-NAS (arXiv 2403.19232 section 3.2), divided so that branches of other widths can be compared.
-    """
-    channels = covariance.shape[0]
-    if not torch.isfinite(covariance).all():
-        return math.nan
-    if channels < 2:
-        return 0.0
-    eigenvalues = torch.linalg.eigvalsh(covariance.cpu()).clamp_min(0.0)
-    total = eigenvalues.sum()
-    if total <= 0.0:
-        return 0.0
-    share = eigenvalues / total
-    return max(0.0, float(-(share * torch.log(share.clamp_min(1e-30))).sum() / math.log(channels)))
 
 
 def _chained(taps: list[Tap]) -> Tap:

@@ -320,16 +320,15 @@ def local_response_norm(node: LRNNode, x: Tensor) -> Tensor:
 
 def cutout(node: CutoutNode, x: Tensor) -> Tensor:
     """A blank square at a random place in every image; it may reach over the edge (arXiv 1708.04552)."""
-    return blank_squares(x, node.size)
+    return blank_squares(x, node.size, torch.stack([torch.randint(side, (x.shape[0],)) for side in x.shape[2:]]))
 
 
-def blank_squares(x: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
-    """Images (n, c, h, w) with a square of ``size`` pixels a side set to zero, centred anywhere."""
+def blank_squares(x: Tensor, size: int, centres: Tensor) -> Tensor:
+    """Images (n, c, h, w) with a square of ``size`` pixels a side set to zero, around ``centres`` (2, n): row and column."""
     masks = []
-    for side in x.shape[2:]:
-        centre = torch.randint(side, (x.shape[0], 1), generator=generator)
-        place = torch.arange(side)
-        masks.append(((place - centre + size // 2) >= 0) & ((place - centre + size // 2) < size))
+    for side, centre in zip(x.shape[2:], centres, strict=True):
+        place = torch.arange(side) - centre[:, None] + size // 2
+        masks.append((place >= 0) & (place < size))
     square = masks[0][:, None, :, None] & masks[1][:, None, None, :]
     return x.masked_fill(square.to(x.device), 0.0)
 

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from amla.spec.training import SGD, AdamW, Clip, RMSprop
+from amla.trainers.surgery import STEP
 
 AnyOptimizer = SGD | AdamW | RMSprop
-#: The one slot that is a count of steps and not shaped like its weight.
-STEP = "step"
 
 
 def make_optimizer(how: AnyOptimizer, module: nn.Module) -> torch.optim.Optimizer:

@@ -139,8 +139,10 @@ def primary_blocks(architecture: Architecture, graph: Graph) -> list[str]:
             for stage in architecture.stages
             for part in [*(layer.name for layer in stage.layers), *(["widener"] if stage.widener else [])]
         ]
-    else:
+    elif architecture.kind == "micro":
         places = [placement.name for placement in architecture.network]
+    else:
+        return [node.name for node in graph.nodes if node.op in ("add", "concat")]
     # a part's nodes stand in the order in which they are computed, its output last
     last = {place: node.name for node in graph.nodes for place in places if node.name.startswith(f"{place}/")}
     return [last[place] for place in places if place in last]

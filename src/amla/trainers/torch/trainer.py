@@ -23,6 +23,7 @@ from amla.spec.lower import lower
 from amla.spec.training import Training
 from amla.spec.trial import Cost, Job, Result
 from amla.trainers.base import Floats, Reporter, Trainer, silent
+from amla.trainers.checkpoint import MODEL
 from amla.trainers.torch.darts import darts
 from amla.trainers.torch.data import EVALUATION_BATCH, Normalise, to_tensor
 from amla.trainers.torch.device import default_device, device_name
@@ -32,7 +33,7 @@ from amla.trainers.torch.instruments import provided
 from amla.trainers.torch.module import GraphModule
 from amla.trainers.torch.optim import clip, make_optimizer, set_rate
 from amla.trainers.torch.score import score
-from amla.trainers.torch.train import MODEL, train
+from amla.trainers.torch.train import train
 
 #: bfloat16, or fewer threads, are taken where a step is at least so many times as fast: with less to gain, noise would
 #: decide, and one seed would give other results on the same machine.

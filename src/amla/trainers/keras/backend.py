@@ -1,0 +1,101 @@
+"""What Keras leaves to its backend: compiling a function, and gradients. All else is ``keras.ops``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from amla.errors import PluginError
+
+BACKENDS = ("jax", "tensorflow")
+Function = Callable[..., Any]
+
+
+def name() -> str:
+    """The backend that Keras runs on. Errors: ``PluginError`` for one that this trainer does not know."""
+    found: str = keras.config.backend()
+    if found not in BACKENDS:
+        raise PluginError(f"the trainer 'keras' runs on {' or '.join(BACKENDS)}, not on {found!r}: set KERAS_BACKEND")
+    return found
+
+
+def compiled(function: Function) -> Function:
+    """The function, compiled by XLA on its first call for every new shape."""
+    if name() == "jax":
+        import jax
+
+        return jax.jit(function)
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True, reduce_retracing=False)  # type: ignore[no-any-return]
+
+
+def gradients(function: Function) -> Function:
+    """From f(weights, *rest) -> (loss, other) to ((loss, other), gradients shaped as the weights, zero where unconnected)."""
+    if name() == "jax":
+        import jax
+
+        return jax.value_and_grad(function, has_aux=True)
+    import tensorflow as tf
+
+    @functools.wraps(function)
+    def both(weights: Any, *rest: Any) -> Any:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
+            loss, other = function(weights, *rest)
+        return (loss, other), tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    return both
+
+
+def numpy(value: Any) -> npt.NDArray[Any]:
+    """A backend's tensor as an array of its own."""
+    return np.array(keras.ops.convert_to_numpy(value))
+
+
+def device() -> str:
+    """For people: the GPU's name, or the CPU."""
+    if name() == "jax":
+        import jax
+
+        first = jax.devices()[0]
+        return "CPU, XLA" if first.platform == "cpu" else str(first.device_kind)
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return "CPU, XLA" if not gpus else str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
+
+
+def on_cpu() -> bool:
+    return device().startswith("CPU")
+
+
+def shapes(function: Function) -> dict[str, tuple[int, ...]]:
+    """The shapes of what a function of no arguments gives, by name, without computing it."""
+    found = keras.ops.shape
+    if name() == "jax":
+        import jax
+
+        return {key: value.shape for key, value in jax.eval_shape(function).items()}
+    return {key: tuple(found(value)) for key, value in function().items()}
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What the backend raises where a program cannot run."""
+    if name() == "jax":
+        import jax
+
+        return (jax.errors.JaxRuntimeError,)
+    import tensorflow as tf
+
+    return (tf.errors.OpError,)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether such an error says that there is not enough memory."""
+    return "RESOURCE_EXHAUSTED" in str(error) or "OOM when allocating" in str(error)

@@ -1,0 +1,84 @@
+"""The training loop in Keras: what happens at a step. What happens between steps belongs to no library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from amla.datasets.base import Dataset
+from amla.spec.data import DatasetInfo, Split
+from amla.spec.trial import Job, Statistics
+from amla.trainers import loop
+from amla.trainers.base import Reporter
+from amla.trainers.batches import Batch, Batches, padded_batches
+from amla.trainers.keras import backend
+from amla.trainers.keras.program import Pixels, Programs, Recipe, update
+from amla.trainers.keras.state import State, ours, save
+from amla.trainers.surgery import Arrays
+
+#: Images of a batch when nothing is trained.
+EVALUATION_BATCH = 512
+
+
+class Loop(loop.Loop):
+    """One trial's training, from the step where its state stands to the end of its budget."""
+
+    def __init__(self, job: Job, data: Dataset, state: State, batches: Batches, report: Reporter) -> None:
+        super().__init__(job, data, state.counters, state.losses, batches, report)
+        self.state = state
+        how = self.training
+        self.pixels = pixels_of(data.info)
+        recipe = Recipe(
+            self.pixels, how.augmentation, state.instruments.names, how.label_smoothing, how.auxiliary_weight
+        )
+        self.gradients = state.programs.gradients(recipe)
+        self.update = update(how.optimizer, how.clip, how.ema)
+
+    def _step(self, *batch: Any) -> Any:
+        state = self.state
+        listen = state.instruments.listens(state.counters.step)
+        loss, slopes, state.still, sums = self.gradients(state.trained, state.still, Batch(*batch), np.bool_(listen))
+        if listen:
+            state.instruments.add(sums)
+        rate, steps = np.float32(self._rate()), np.float32(state.average_steps)
+        state.trained, state.slots, state.average = self.update(
+            state.trained, slopes, state.slots, rate, state.average, state.still, steps
+        )
+        state.average_steps += 1 if state.average else 0
+        return loss
+
+    def _mean_loss(self) -> float:
+        return float(np.mean([float(loss) for loss in self.losses]))
+
+    def _measured(self) -> tuple[float, float]:
+        return measured_on(self.state.programs, self.state.evaluated, self.data, "valid")
+
+    def _weights(self) -> Arrays:
+        return ours(self.state.programs.bound, self.state.evaluated)
+
+    def _statistics(self) -> Statistics:
+        trained = self.state.trained
+        return self.state.instruments.read(lambda node: float(backend.numpy(trained[f"{node}.weight"]).item()))
+
+    def _save(self) -> None:
+        save(self.state, self.job.folder)
+
+
+def pixels_of(info: DatasetInfo, dtype: str | None = None) -> Pixels:
+    """How the dataset's images are normalised; ``dtype`` where these are of another type than the dataset's."""
+    return Pixels(255.0 if (dtype or info.dtype) == "uint8" else 1.0, tuple(info.mean), tuple(info.std))
+
+
+def measured_on(programs: Programs, values: Any, data: Dataset, split: Split) -> tuple[float, float]:
+    """(accuracy in [0, 1], mean cross-entropy) on a split."""
+    run = programs.logits(pixels_of(data.info))
+    right = loss = count = 0.0
+    for images, labels in padded_batches(data, split, EVALUATION_BATCH):
+        logits = backend.numpy(run(values, images))[: len(labels)].astype(np.float64)
+        highest = logits.max(1, keepdims=True)
+        logs = logits - highest - np.log(np.exp(logits - highest).sum(1, keepdims=True))
+        right += float((logits.argmax(1) == labels).sum())
+        loss -= float(logs[np.arange(len(labels)), labels].sum())
+        count += len(labels)
+    return right / max(count, 1.0), loss / max(count, 1.0)

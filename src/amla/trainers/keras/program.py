@@ -1,0 +1,166 @@
+"""The compiled programs of a network: gradients on a batch, the optimizer's step, and predictions.
+
+All of them are pure functions of weights by name, in Keras's layout. They are kept for the networks that were trained last:
+compiling one takes longer than running it a hundred times, and a chain of trials comes back to the same networks.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from amla.spec.graph import Graph
+from amla.spec.training import Augmentation, Clip
+from amla.trainers.batches import Batch
+from amla.trainers.chance import Draws, crop_padding
+from amla.trainers.keras import backend
+from amla.trainers.keras.instruments import Watched
+from amla.trainers.keras.layers import blank_squares
+from amla.trainers.keras.network import Network, last, listed
+from amla.trainers.keras.optim import AnyOptimizer, Values, averaged, clipped, updated
+
+#: Networks whose programs are kept.
+KEPT = 8
+
+
+class Pixels(NamedTuple):
+    """How raw images become what a network sees: divided by ``most``, then (x - mean) / std per channel."""
+
+    most: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Recipe(NamedTuple):
+    """What is fixed in a program that computes gradients."""
+
+    pixels: Pixels
+    augmentation: Augmentation
+    instruments: tuple[str, ...]
+    label_smoothing: float
+    auxiliary_weight: float
+
+
+class Programs:
+    """A network and its compiled programs."""
+
+    def __init__(self, graph: Graph, dtype: str) -> None:
+        self.network = Network(graph, dtype)
+        self.bound = self.network.bound
+        self.trained = [name for name, bound in self.bound.items() if bound.variable.trainable]
+        self.gradients = functools.lru_cache(4)(self._gradients)
+        self.logits = functools.lru_cache(2)(self._logits)
+
+    def call(self, model: Any, values: Values, inputs: list[Any], seed: Any | None = None) -> tuple[list[Any], Values]:
+        """The model's outputs with these weights, and the running statistics after it. With a seed it is in training."""
+        mapping = [(self.bound[name].variable, value) for name, value in values.items()]
+        if seed is not None:
+            seeds = [layer.seed for layer in self.network.layers.values() if hasattr(layer, "seed")]
+            mapping += [(variable, seed + np.uint32(number)) for number, variable in enumerate(seeds)]
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            outputs = listed(model(inputs, training=seed is not None))
+        still = [name for name in values if not self.bound[name].variable.trainable]
+        after = {name: scope.get_current_value(self.bound[name].variable) for name in still} if seed is not None else {}
+        return outputs, after
+
+    def _gradients(self, recipe: Recipe) -> Any:
+        """(trained weights, running statistics, batch, whether instruments listen) -> (loss, gradients by name, running
+        statistics after it, sums of the instruments)."""
+        graph = self.network.graph
+        watched = Watched(graph, recipe.instruments)
+        ends = [graph.output, *graph.auxiliaries]
+        model = self.network.model([*ends, *watched.nodes], watched.probes)
+
+        def loss_of(weights: tuple[Values, list[Any]], still: Values, images: Any, batch: Batch) -> Any:
+            trained, probes = weights
+            outputs, after = self.call(model, trained | still, [images, *probes], batch.seed)
+            loss = cross_entropy(outputs[0], batch.labels, recipe.label_smoothing)
+            for auxiliary in outputs[1 : len(ends)]:
+                loss = loss + recipe.auxiliary_weight * cross_entropy(auxiliary, batch.labels, recipe.label_smoothing)
+            return loss, (after, dict(zip(watched.nodes, outputs[len(ends) :], strict=True)))
+
+        def run(trained: Values, still: Values, batch: Batch, listen: Any) -> tuple[Any, Values, Values, Values]:
+            images = augment(normalise(batch.images, recipe.pixels), recipe.augmentation, batch.draws)
+            count = images.shape[0]
+            probes = [ops.zeros((count, *last(self.network.nodes[name].shape))) for name in watched.probes]
+            whole = backend.gradients(loss_of)
+            (loss, (after, outputs)), (slopes, arrived) = whole((trained, probes), still, images, batch)
+            if not watched.names:
+                return loss, slopes, after, {}
+
+            def sums() -> Values:
+                return watched.sums(outputs, dict(zip(watched.probes, arrived, strict=True)))
+
+            shapes = backend.shapes(sums)
+            nothing = lambda: {key: ops.zeros(shape) for key, shape in shapes.items()}  # noqa: E731
+            return loss, slopes, after, ops.cond(listen, sums, nothing)
+
+        return backend.compiled(run)
+
+    def _logits(self, pixels: Pixels) -> Any:
+        """(weights, raw images) -> logits, in evaluation."""
+        model = self.network.model([self.network.graph.output])
+
+        def run(values: Values, images: Any) -> Any:
+            known = {name: value for name, value in values.items() if name in self.bound}
+            return ops.cast(self.call(model, known, [normalise(images, pixels)])[0][0], "float32")
+
+        return backend.compiled(run)
+
+    def outputs(self, names: tuple[str, ...]) -> Any:
+        """(weights, normalised images) -> the outputs of these nodes, in evaluation."""
+        model = self.network.model(list(names))
+        return backend.compiled(lambda values, images: self.call(model, values, [images])[0])
+
+
+@functools.lru_cache(KEPT)
+def programs(graph: Graph, dtype: str) -> Programs:
+    """The programs of a network, those that were made before where they are still kept."""
+    return Programs(graph, dtype)
+
+
+@functools.lru_cache(KEPT)
+def update(how: AnyOptimizer, clip: Clip | None, ema: float) -> Any:
+    """(trained weights, gradients, slots, rate, average, running statistics, steps in the average) -> (trained weights,
+    slots, average) after the step."""
+
+    def run(
+        trained: Values, gradients: Values, slots: Values, rate: Any, average: Values, still: Values, steps: Any
+    ) -> tuple[Values, Values, Values]:
+        limited = clipped(gradients, clip) if clip else gradients
+        weights, remembered = updated(how, trained, limited, slots, rate)
+        return weights, remembered, averaged(ema, average, weights | still, steps) if ema else average
+
+    return backend.compiled(run)
+
+
+# ------------------------------------------------------------------------------------------------------------- operations
+def cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
+    """The mean over a batch; ``smoothing`` of the probability is shared out over all classes (arXiv 1512.00567 section 7)."""
+    logs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+    right = ops.take_along_axis(logs, ops.cast(labels, "int32")[:, None], axis=-1)[:, 0]
+    return -ops.mean((1.0 - smoothing) * right + smoothing * ops.mean(logs, axis=-1))
+
+
+def normalise(images: Any, pixels: Pixels) -> Any:
+    """Raw images as networks see them."""
+    mean, std = (ops.convert_to_tensor(np.array(value, np.float32)) for value in (pixels.mean, pixels.std))
+    return (ops.cast(images, "float32") / pixels.most - mean) / std
+
+
+def augment(x: Any, how: Augmentation, draws: Draws) -> Any:
+    """Normalised images (n, h, w, c) with the augmentation applied, each image by its own draw."""
+    if draws.shifts is not None:
+        pixels = crop_padding(how, (x.shape[1], x.shape[2]))
+        rows = draws.shifts[0][:, None] + ops.arange(x.shape[1], dtype="int32")
+        columns = draws.shifts[1][:, None] + ops.arange(x.shape[2], dtype="int32")
+        x = ops.pad(x, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="reflect")
+        x = ops.take_along_axis(x, rows[:, :, None, None], axis=1)
+        x = ops.take_along_axis(x, columns[:, None, :, None], axis=2)
+    if draws.mirrored is not None:
+        x = ops.where(draws.mirrored[:, None, None, None], ops.flip(x, 2), x)
+    return blank_squares(x, how.cutout, draws.centres) if draws.centres is not None else x

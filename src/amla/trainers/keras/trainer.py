@@ -1,0 +1,199 @@
+"""``KerasTrainer``: networks of a Graph, built, trained and measured in Keras 3, on JAX or TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+from pydantic import JsonValue
+
+from amla import artifacts
+from amla.datasets.base import Dataset, Images
+from amla.errors import DataError, SearchError, TrialFailure
+from amla.spec.costs import costs
+from amla.spec.data import DatasetInfo, Split
+from amla.spec.graph import Graph
+from amla.spec.lower import lower
+from amla.spec.training import Training
+from amla.spec.trial import Cost, Job, Result
+from amla.trainers.base import Floats, Reporter, Trainer, silent
+from amla.trainers.batches import Batch, Batches, filled
+from amla.trainers.chance import draw
+from amla.trainers.checkpoint import CALIBRATION, MODEL
+from amla.trainers.keras import backend
+from amla.trainers.keras.instruments import PROVIDED
+from amla.trainers.keras.loop import EVALUATION_BATCH, Loop, measured_on, pixels_of
+from amla.trainers.keras.network import fresh
+from amla.trainers.keras.optim import fresh_slots
+from amla.trainers.keras.program import Pixels, Programs, Recipe, normalise, programs, update
+from amla.trainers.keras.state import begin, theirs
+
+PROCEDURES = frozenset({"train", "evaluate"})
+#: bfloat16 is taken where a step is at least so many times as fast: with less to gain, noise would decide.
+WORTH = 1.25
+#: Steps of a measurement; the least of them counts, and the first, which compiles, is left out.
+TURNS = 5
+#: Made-up images of a batch that is only looked at.
+MADE_UP = 64
+
+
+class KerasTrainer(Trainer):
+    """One device: the one that a job is bound to, else Keras's own choice. On a CPU, XLA takes all cores it is allowed."""
+
+    provides = PROVIDED | PROCEDURES
+    exports: ClassVar[tuple[str, ...]] = ("keras", "keras_source")
+
+    def train(self, job: Job, data: Dataset, report: Reporter = silent) -> Result:
+        lacking = sorted({*job.spec.instruments, job.spec.procedure} - self.provides)
+        if lacking:
+            raise SearchError(f"the trainer 'keras' has no {', '.join(lacking)}: --trainer torch may have it")
+        with _one_training(job):
+            info, training = data.info, job.spec.training
+            graph = lower(job.spec.architecture, info.input_shape, info.num_classes)
+            batches = Batches(data, training.batch_size, training.augmentation, job.seed)
+            images = normalise(batches.first_images(CALIBRATION), pixels_of(info))
+            state = begin(job, graph, programs(graph, dtype_of(job)), images)
+            loop = Loop(job, data, state, batches, report)
+            loop.run()
+            return loop.end(graph, backend.device())
+
+    def evaluate(self, job: Job, data: Dataset, split: Split) -> Result:
+        folder = job.parent_folder or job.folder
+        content = artifacts.read(folder, MODEL)
+        if content is None:
+            raise TrialFailure("data", f"there is no {MODEL} in {folder}")
+        with _one_training(job):
+            began = time.perf_counter()
+            info = data.info
+            graph = lower(job.spec.architecture, info.input_shape, info.num_classes).inference()
+            made = programs(graph, "float32")
+            accuracy, loss = measured_on(made, theirs(made.bound, artifacts.unpack(content)), data, split)
+            seconds = time.perf_counter() - began
+            found = costs(graph)
+            return Result(
+                metrics={split: {"accuracy": accuracy, "loss": loss}},
+                parameters=found.parameters,
+                flops=found.flops,
+                size_mb=found.size_mb,
+                cost=Cost(seconds=seconds, evaluate_seconds=seconds, device=backend.device()),
+            )
+
+    def predict(self, graph: Graph, weights: Mapping[str, Floats], info: DatasetInfo, images: Images) -> Floats:
+        if not len(images):
+            return np.zeros((0, graph.num_classes), np.float32)
+        made = programs(graph, "float32")
+        values = theirs(made.bound, weights)
+        run = made.logits(pixels_of(info, str(images.dtype)))
+        # sizes that are powers of two: every new one is compiled anew
+        size = min(EVALUATION_BATCH, 2 ** math.ceil(math.log2(len(images))))
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
+        answers = [backend.numpy(ops.softmax(run(values, filled(part, size))))[: len(part)] for part in parts]
+        probabilities: Floats = np.concatenate(answers)
+        return probabilities
+
+    def measure(self, graph: Graph, training: Training, measured: Mapping[str, JsonValue]) -> dict[str, Any]:
+        backend.name()
+        precision = training.precision if training.precision != "auto" else measured.get("dtype")
+        # on a CPU, XLA computes bfloat16 in float32, and converts
+        dtypes = [str(precision)] if precision else ["float32"] if backend.on_cpu() else ["float32", "bfloat16"]
+        paces = {dtype: pace(graph, dtype, training) for dtype in dtypes}
+        best = min(dtypes, key=lambda dtype: paces[dtype].step * (1.0 if dtype == dtypes[0] else WORTH))
+        return {
+            "dtype": best,
+            "threads": int(str(measured.get("threads") or len(os.sched_getaffinity(0)))),
+            "step_seconds": paces[best].step,
+            "evaluate_seconds": paces[best].image,
+            "start_seconds": paces[best].start,
+            "device": backend.device(),
+        }
+
+
+# ------------------------------------------------------------------------------------------------------------ small parts
+def dtype_of(job: Job) -> str:
+    """float32 or bfloat16: the training's own word, else what was measured for the experiment."""
+    precision = job.spec.training.precision
+    return precision if precision != "auto" else str(job.measured.get("dtype", "float32"))
+
+
+class Pace(NamedTuple):
+    """Seconds of one step, of one image in evaluation, and of what comes before both: building and compiling."""
+
+    step: float
+    image: float
+    start: float
+
+
+def pace(graph: Graph, dtype: str, training: Training) -> Pace:
+    """How fast a network is trained, on made-up images. Its programs are made anew: those of before are compiled already."""
+    began = time.perf_counter()
+    made = Programs(graph, dtype)
+    steps = step_seconds(made, training)
+    images = image_seconds(made)
+    whole = time.perf_counter() - began
+    return Pace(min(steps), min(images), max(0.0, whole - TURNS * (min(steps) + min(images) * MADE_UP)))
+
+
+def step_seconds(made: Programs, training: Training) -> list[float]:
+    """Seconds of a few training steps on made-up images, once they are compiled."""
+    graph = made.network.graph
+    channels, height, width = graph.input_shape
+    how = training.augmentation
+    recipe = Recipe(
+        Pixels(1.0, (0.0,) * channels, (1.0,) * channels), how, (), training.label_smoothing, training.auxiliary_weight
+    )
+    gradients = made.gradients(recipe)
+    step = update(training.optimizer, training.clip, 0.0)
+    values = theirs(made.bound, fresh(graph, 0))
+    trained = {name: values[name] for name in made.trained}
+    still = {name: value for name, value in values.items() if name not in trained}
+    slots = fresh_slots(training.optimizer, trained)
+    images = np.random.default_rng(0).standard_normal((training.batch_size, height, width, channels), np.float32)
+    labels = np.arange(training.batch_size) % graph.num_classes
+    batch = Batch(images, labels, draw(how, training.batch_size, (height, width), 0, 0, 0), np.uint32(0))
+    times: list[float] = []
+    for _ in range(TURNS):
+        began = time.perf_counter()
+        loss, slopes, still, _ = gradients(trained, still, batch, np.bool_(False))
+        trained, slots, _ = step(trained, slopes, slots, np.float32(0.0), {}, still, np.float32(0.0))
+        float(loss)
+        times.append(time.perf_counter() - began)
+    return times[1:]
+
+
+def image_seconds(made: Programs) -> list[float]:
+    """Seconds that one image takes in a batch, a few times, once it is compiled."""
+    channels, height, width = made.network.graph.input_shape
+    run = made.logits(Pixels(1.0, (0.0,) * channels, (1.0,) * channels))
+    values = theirs(made.bound, fresh(made.network.graph, 0))
+    images = np.zeros((MADE_UP, height, width, channels), np.float32)
+    times: list[float] = []
+    for _ in range(TURNS):
+        began = time.perf_counter()
+        backend.numpy(run(values, images))
+        times.append((time.perf_counter() - began) / MADE_UP)
+    return times[1:]
+
+
+@contextlib.contextmanager
+def _one_training(job: Job) -> Iterator[None]:
+    """On the job's device. What ends a trial, not a search, becomes a failure of the trial: no memory, bad data."""
+    backend.name()
+    gpu = job.resources.gpu
+    try:
+        with keras.device(gpu.replace("cuda", "gpu")) if gpu else contextlib.nullcontext():
+            yield
+    except MemoryError as error:
+        raise TrialFailure("out_of_memory", str(error) or "out of memory") from error
+    except DataError as error:
+        raise TrialFailure("data", str(error)) from error
+    except backend.failures() as error:
+        if not backend.lacks_memory(error):
+            raise
+        raise TrialFailure("out_of_memory", str(error).splitlines()[0]) from error
