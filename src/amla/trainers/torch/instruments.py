@@ -13,6 +13,8 @@ With x the feature map of a block (n samples, c channels, h x w positions) and L
 - ``covariance_entropy``: see ``entropy``;
 - ``scalar``, ``norm`` of a skip: its learned number as it is now; the L2 norm of the scaled map, averaged over samples;
 - ``seconds``: the shortest forward pass through the block, of a few: what disturbs it only ever adds.
+
+``switched_off`` is read when the training has ended, and stands in ``switched``.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import torch
 from torch import Tensor
 
 from amla.spec.graph import Block, Graph
-from amla.spec.trial import INSTRUMENTS, Statistics
+from amla.spec.trial import AT_END, INSTRUMENTS, Statistics
 from amla.trainers.torch.module import GraphModule, Tap
 
 #: One step in so many is listened to (all instruments together then cost 5 % of a step: benchmarks/instruments.py).
@@ -40,7 +42,7 @@ class Instruments:
     """The instruments of one training. ``listen`` before a step, ``read`` at any time."""
 
     def __init__(self, graph: Graph, names: Iterable[str], device: torch.device) -> None:
-        self.names = sorted(set(names))
+        self.names = sorted(set(names) - AT_END)
         self.device = device
         self.branches = [block for block in graph.blocks if block.kind != "skip"]
         self.skips = [block for block in graph.blocks if block.kind == "skip"]

@@ -20,6 +20,7 @@ from amla.trainers.torch.device import device_name, dtype_of
 from amla.trainers.torch.evaluation import evaluated, measured_on
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.state import State, begin, save
+from amla.trainers.torch.switched import with_switched_off
 
 MODEL = "model.safetensors"
 
@@ -30,7 +31,7 @@ def train(job: Job, data: Dataset, device: torch.device, report: Reporter) -> Re
     batches = Batches(data, job.spec.training.batch_size, job.spec.training.augmentation, job.seed, device)
     state = begin(job, graph, batches, device)
     Loop(job, data, state, batches, dtype_of(job), report).run()
-    return ended(job, data, state, device)
+    return with_switched_off(ended(job, data, state, device), job, data, state)
 
 
 def ended(job: Job, data: Dataset, state: State, device: torch.device) -> Result:
