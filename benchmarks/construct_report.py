@@ -1,0 +1,2 @@
+def table(rows): return ""
+def write_report(rows,out): pass
