@@ -19,7 +19,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from construct_arms import SETTINGS, Row, needed, run
+from construct_arms import SETTINGS, Row, run
 from construct_report import table, write_report
 
 #: The arms of the choice, the most telling first; a control behind the arm that it controls.

@@ -24,7 +24,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -179,7 +178,11 @@ def options_of(arm: str, setting: Setting, problem: Problem, row: Row | None) ->
     match control:
         case "scratch":
             assert row.architecture is not None
-            return same | {"steps": setting.steps, "searcher": "fixed", "settings": {"architecture": row.architecture.to_data()}}
+            return same | {
+                "steps": setting.steps,
+                "searcher": "fixed",
+                "settings": {"architecture": row.architecture.to_data()},
+            }
         case "matched":
             settings = assumed["settings"] | {"criterion": "random", "parameters": list(row.chain[1:])}
             return assumed | {"searcher": f"{Matched.__module__}:Matched", "settings": settings}

@@ -54,8 +54,8 @@ class CriterionSettings(SearcherSettings):
         "parameters; none: nothing is pruned)",
     )
     point: Literal["after_activation", "before_norm"] = Field(
-        "after_activation", description="where in a branch its feature map is taken; taylor and switched_off: always "
-        "after_activation"
+        "after_activation",
+        description="where in a branch its feature map is taken; taylor and switched_off: always after_activation",
     )
     normalise: Literal["raw", "kind", "layer"] = Field(
         "raw", description="a score as it is, or relative to the mean of its kind of operation or of its layer"
