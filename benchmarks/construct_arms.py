@@ -79,6 +79,7 @@ SETTINGS = {
     for setting in (
         Setting(name="small", steps=400),
         Setting(name="wide", steps=300, width=48),
+        Setting(name="medium", steps=1600),
         Setting(name="long", steps=4000),
         Setting(name="quick", steps=160, limit=6000),
     )
@@ -278,6 +279,8 @@ def run(data: str, setting: Setting, arm: str, seed: int, rows: Rows) -> Row:
     """One arm and seed, to its test. Errors: ``SystemExit`` where the arm that it is a control of has not run."""
     spec = DatasetSpec(name=data, limit=setting.limit, seed=0)
     loaded = datasets.load(spec)
+    for split in () if loaded.streamed else ("train", "valid"):
+        loaded.arrays(split)  # decoded now, so that no trial's seconds have it in them
     problem = Problem(
         input_shape=loaded.info.input_shape,
         num_classes=loaded.info.num_classes,
