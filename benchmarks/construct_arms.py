@@ -6,12 +6,13 @@ seed it needs.
 - BASE is a criterion (``mean_square``, ``taylor``, ``switched_off``, ``random``, ``none``, ...): NAC while training, one
   training of all steps;
 - MODIFIER is ``afresh`` (the paper's procedure), ``noscale`` (norms without a scale), ``noskips``, ``kind`` (scores
-  relative to their kind of operation), ``share25`` (a quarter of the steps constructing, not a half) or ``short`` (0.8
-  of the steps);
+  relative to their kind of operation), ``share25`` and ``share10`` (a quarter and a tenth of the steps constructing, not a
+  half) or ``short`` (0.8 of the steps);
 - CONTROL is ``scratch`` (the final architecture of that arm, trained alone along the whole schedule), ``matched`` (branches
   pruned by lot, of many draws the one closest in parameters at each construction), ``envelope`` (the unpruned envelope,
-  as wide as gives the same parameters, for the same processor time), ``deep`` (the same, as deep as the final network),
-  ``search`` (random search) or ``evolution``, both of networks with at most as many parameters, for the same steps.
+  as wide as gives the same parameters, for about the same processor time), ``plain`` (the same for the same steps),
+  ``deep`` (as ``envelope``, as deep as the final network), ``search`` (random search) or ``evolution``, both of networks
+  with at most as many parameters, for the same steps.
 
 ``rankings`` trains the first envelope only and reads every criterion off it.
 """
@@ -52,7 +53,7 @@ from amla.trainers.torch.optim import make_optimizer
 from amla.trainers.torch.trainer import TorchTrainer, device_name
 
 #: Steps that are timed, to give a control the same processor time.
-TIMED = 12
+TIMED = 40
 #: Rankings by lot that ``matched`` draws at each construction.
 DRAWS = 300
 
@@ -187,11 +188,12 @@ def options_of(arm: str, setting: Setting, problem: Problem, row: Row | None) ->
         case "matched":
             settings = assumed["settings"] | {"criterion": "random", "parameters": list(row.chain[1:])}
             return assumed | {"searcher": f"{Matched.__module__}:Matched", "settings": settings}
-        case "envelope" | "deep":
-            depth = setting.layers if control == "envelope" else [len(s.layers) for s in _macro(row).stages]
+        case "envelope" | "plain" | "deep":
+            depth = setting.layers if control != "deep" else [len(s.layers) for s in _macro(row).stages]
             space = assumed["space_settings"] | {"layers": list(depth), "max_layers": list(depth)}
             space["width"] = matched_width(space, row.parameters, problem)
-            return {"searcher": "envelope", "space_settings": space, "steps": _affordable(space, row, setting, problem)}
+            steps = same["steps"] if control == "plain" else _affordable(space, row, setting, problem)
+            return {"searcher": "envelope", "space_settings": space, "steps": steps}
         case "search" | "evolution":
             each = max(1, round(setting.share * same["steps"] / setting.trials))
             # NAC's last growth reaches one layer more than max_layers
@@ -211,11 +213,11 @@ def options_of(arm: str, setting: Setting, problem: Problem, row: Row | None) ->
 
 def _construction(arm: str, setting: Setting) -> dict[str, Any]:
     criterion, *modifiers = arm.split("+")
-    known = {"afresh", "noscale", "noskips", "kind", "share25", "short"}
+    known = {"afresh", "noscale", "noskips", "kind", "share25", "share10", "short"}
     if set(modifiers) - known:
         raise SystemExit(f"{arm}: a modifier is one of {', '.join(sorted(known))}")
     steps = round(0.8 * setting.steps) if "short" in modifiers else setting.steps
-    share = 0.25 if "share25" in modifiers else setting.share
+    share = {"share25": 0.25, "share10": 0.1}.get(next((m for m in modifiers if m[:5] == "share"), ""), setting.share)
     space: dict[str, Any] = {
         "width": setting.width,
         "layers": list(setting.layers),
