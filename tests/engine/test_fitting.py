@@ -54,6 +54,17 @@ def seconds(experiment) -> float:
     return float(experiment.measured["step_seconds"]) * planned(experiment).relative_cost * steps
 
 
+def test_a_search_that_is_one_training_gets_the_steps_that_others_spend_on_searching():
+    fixed = {"width": 16, "layers": [1, 1], "iterations": 3}
+    apart, one = (fitted("20m", 5e9, settings=settings, **fixed)[0] for settings in ({}, {"share": 0.5}))
+    steps = [trial.spec.budget.steps for trial in planned(one).trials]
+    assert sum(steps) == one.problem.final_budget.steps
+    assert steps[0] == pytest.approx(steps[-1] / 3, rel=0.01)
+    assert apart.problem.final_budget.steps < one.problem.final_budget.steps
+    for experiment in (apart, one):
+        assert seconds(experiment) == pytest.approx((1.0 - fitting.RESERVE) * 1200, rel=0.1)
+
+
 def test_more_time_is_a_richer_search():
     # a slow machine and long budgets: the seconds that planning itself takes here do not count then
     found = [fitted(budget, speed=1e9)[0] for budget in ("17m", "200m", "2000m", "300h", "3000h")]

@@ -38,6 +38,7 @@ def stated(name: str, values: dict[str, float]) -> Result:
         ("variance", "before_norm", "feature_map_before_norm", "variance_before_norm"),
         ("worst", "after_activation", "feature_map", "mean_square"),
         ("taylor", "before_norm", "taylor", "taylor"),
+        ("switched_off", "before_norm", "switched_off", "switched_off"),
         ("covariance_entropy", "before_norm", "covariance_entropy_before_norm", "covariance_entropy_before_norm"),
     ],
 )

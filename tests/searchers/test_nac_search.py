@@ -208,6 +208,7 @@ def test_settling_is_off_and_looks_at_the_criterion_s_own_statistic() -> None:
     [
         ({"construction": [True]}, {}, "settings.construction: 1 values for 2 stages"),
         ({"criterion": "size", "settle": {}}, {}, "the criterion 'size' has no ranking"),
+        ({"criterion": "switched_off", "settle": {}}, {}, "the criterion 'switched_off' has no ranking"),
         ({}, {"budget": Budget(seconds=3)}, "needs steps or epochs, not seconds"),
         ({}, {"space_settings": {"depth": 3}}, "space_settings.depth: unknown key"),
         (
@@ -240,3 +241,24 @@ def test_the_defaults_are_the_paper_s() -> None:
         "after_activation",
     )
     assert paper.settle is None
+
+
+def test_with_a_share_everything_is_one_training_of_the_final_budget() -> None:
+    trials = search(iterations=3, share=0.6)
+    assert [trial.spec.budget.steps for trial in trials] == [8, 8, 8, 16], "40 steps, 0.6 of them constructing"
+    assert {trial.spec.horizon for trial in trials} == {Budget(steps=40)}
+    last = trials[-1].result
+    assert last is not None
+    assert last.position == 40
+    assert trials[-1].spec.inherit == "state"
+
+
+def test_a_share_may_leave_the_search_budget_in_seconds_but_not_the_mode_afresh() -> None:
+    seconds = PROBLEM.model_copy(update={"budget": Budget(seconds=3)})
+    spec = NAC(NACSettings(share=0.5, iterations=2), seconds).suggest([], 0)
+    assert spec is not None
+    assert spec.budget == Budget(steps=10)
+    with pytest.raises(ConfigError, match=r"settings.share: only mode while_training is one training"):
+        NAC(NACSettings(share=0.5, mode="afresh"), PROBLEM)
+    with pytest.raises(ConfigError, match=r"settings.share: 40 steps are too few for 40 truncated trainings"):
+        NAC(NACSettings(share=0.5, iterations=40), PROBLEM)

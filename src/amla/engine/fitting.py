@@ -48,9 +48,19 @@ class Plan(NamedTuple):
     def relative_cost(self) -> float:
         """Multiply-adds of the whole search with its final training, for one step of that; in those of the first trial."""
         flops = [float(max(1, trial.result.flops)) for trial in self.trials if trial.result]
-        passes = [PASSES.get(trial.spec.procedure, 1.0) for trial in self.trials]
-        searched = sum(f * p for f, p in zip(flops[:-1], passes[:-1], strict=True))
-        return (SEARCH_SHARE * searched + flops[-1] * self.final_pace) / flops[0]
+        passes = [PASSES.get(trial.spec.procedure, 1.0) for trial in self.trials[:-1]]
+        work = zip(flops, [*passes, self.final_pace], self._shares(), strict=True)
+        return sum(f * p * share for f, p, share in work) / flops[0]
+
+    def _shares(self) -> list[float]:
+        """The steps of each trial, for one of the final budget. Where the last one takes less than that, all of them
+        together are one training."""
+        size, batch = self.problem.train_size, self.problem.training.batch_size
+        steps = [trial.spec.budget.in_steps(size, batch) or 0 for trial in self.trials]
+        whole = self.problem.final_budget.in_steps(size, batch)
+        if whole and steps[-1] < whole:
+            return [own / whole for own in steps]
+        return [SEARCH_SHARE] * (len(steps) - 1) + [1.0]
 
     @property
     def flops(self) -> float:

@@ -198,9 +198,13 @@ def describe(experiment: Experiment) -> dict[str, JsonValue]:
     problem = experiment.problem
     trials = rehearse(make_searcher(experiment.spec, problem), problem, most=1)
     found = costs(lower(trials[0].spec.architecture, problem.input_shape, problem.num_classes)) if trials else None
+    search, final = problem.budget, problem.final_budget
+    if len(trials) > 1 and trials[-1].spec.budget != final:  # the whole search is one training of this length
+        search, final = trials[0].spec.budget, trials[-1].spec.budget
+    size, batch = problem.train_size, problem.training.batch_size
     return {
         "parameters": found.parameters if found else 0,
-        "search_steps": problem.budget.in_steps(problem.train_size, problem.training.batch_size),
-        "final_steps": problem.final_budget.in_steps(problem.train_size, problem.training.batch_size),
+        "search_steps": search.in_steps(size, batch),
+        "final_steps": final.in_steps(size, batch),
         **{key: experiment.measured[key] for key in ("device", "dtype", "threads") if key in experiment.measured},
     }

@@ -6,10 +6,11 @@ phases are in ``nac_phases``, what ranks the branches in ``nac_criteria``; ``con
 
 Two ways to run it. ``afresh``, as published: every iteration trains its network from nothing, and so does the final
 trial. ``while_training``: every iteration inherits the train state of the one before, the surgery lying between the two,
-all along one learning-rate schedule; the last trial trains to the end and is the final one, so that the search costs no
-more than one training.
+all along one learning-rate schedule; the last trial trains to the end and is the final one.
 
-A truncated training ends at the experiment's ``budget`` (the paper: 10,000 steps of 50 images).
+A truncated training ends at the experiment's ``budget`` (the paper: 10,000 steps of 50 images), and the final one comes on
+top. With ``share``, all of it together is one training as long as the final budget, of which that share goes into
+constructing: the search takes no step more than training its network alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pydantic import Field, JsonValue
 from amla.errors import ConfigError, SearchError, SpecError
 from amla.searchers import nac_phases as phases
 from amla.searchers.base import Searcher, envelope_space
-from amla.searchers.nac_criteria import CriterionSettings, Scores, agreement_at_half, measure_of, scores_of
+from amla.searchers.nac_criteria import CriterionSettings, Scores, agreement_at_half, measure_of, scores_of, settles
 from amla.spaces.edits import links_of
 from amla.spaces.envelope import EnvelopeSpace
 from amla.spaces.limits import excess
@@ -38,6 +39,13 @@ class NACSettings(CriterionSettings):
 
     mode: Literal["afresh", "while_training"] = "while_training"
     iterations: int = Field(5, ge=1, le=1000, description="truncated trainings, each followed by a construction")
+    share: float | None = Field(
+        None,
+        gt=0.0,
+        lt=1.0,
+        description="while_training: the share of one training, as long as the final budget, that goes into constructing; "
+        "None: each truncated training takes the search budget, and the final one comes on top",
+    )
     max_prune: int = Field(6, ge=0, description="branches pruned from a stage at most; 0: none")
     fraction: float = Field(1 / 3, ge=0.0, le=1.0, description="share of a stage's branches pruned at most (one is)")
     construction: tuple[bool, ...] | None = Field(None, description="which stages change; None: all")
@@ -141,12 +149,14 @@ class NAC(Searcher[NACSettings]):
         if broken:
             raise SpecError(f"{broken}; begin with fewer layers, operations or channels (space_settings)")
         self.measure = measure_of(settings)
-        if settings.settle and self.measure is None:
+        if settings.settle and not settles(self.measure):
             raise ConfigError(f"settings.settle: the criterion {settings.criterion!r} has no ranking that could settle")
         skips = ["skip"] if self.space.skips and settings.prune_skips else []
         self.needs = frozenset([self.measure.instrument, *skips] if self.measure else skips)
         self.closes = settings.mode == "while_training"
-        self.steps = _steps(problem) if self.closes else None
+        self.steps = _steps(problem, settings) if self.closes else None
+        if settings.share is not None and not self.closes:
+            raise ConfigError("settings.share: only mode while_training is one training; leave it out")
         self.chain: list[Trial] = []
         self.failed: list[Trial] = []
 
@@ -236,13 +246,13 @@ class NAC(Searcher[NACSettings]):
         if settle and self.measure:
             settle = settle.model_copy(update={"statistic": self.measure.statistic})
         parent = self.chain[-1] if self.chain else None
-        return self._trial(network, notes, self.problem.budget, self._horizon(), parent).model_copy(
-            update={"snapshots": (0.5,) if self.measure else (), "settle": settle}
+        return self._trial(network, notes, self._budget(last=False), self._horizon(), parent).model_copy(
+            update={"snapshots": (0.5,) if settles(self.measure) else (), "settle": settle}
         )
 
     def _last(self, network: Architecture, notes: dict[str, JsonValue], parent: Trial) -> TrialSpec:
         """The training to the end, of what ``parent`` has learnt where it inherits."""
-        final = self._trial(network, notes, self.problem.final_budget, self._horizon(parent), parent)
+        final = self._trial(network, notes, self._budget(last=True), self._horizon(parent), parent)
         return final.model_copy(update={"purpose": "final"})
 
     def _trial(
@@ -265,6 +275,11 @@ class NAC(Searcher[NACSettings]):
             memo={"iteration": len(self.chain), **notes},
         )
 
+    def _budget(self, *, last: bool) -> Budget:
+        if self.steps is None or self.settings.share is None:
+            return self.problem.final_budget if last else self.problem.budget
+        return Budget(steps=self.steps[last])
+
     def _horizon(self, ending: Trial | None = None) -> Budget | None:
         """The length of the one schedule: every truncated training and the last one; for the last trial, what has been
         trained up to the one that it is ``ending`` and what it adds. None where each trial has its own schedule."""
@@ -276,13 +291,22 @@ class NAC(Searcher[NACSettings]):
         return Budget(steps=self.settings.iterations * truncated + last)
 
 
-def _steps(problem: Problem) -> tuple[int, int]:
-    """Steps of a truncated training and of the last one. Errors: ``ConfigError`` where their number is open."""
+def _steps(problem: Problem, settings: NACSettings) -> tuple[int, int]:
+    """Steps of a truncated training and of the last one. Errors: ``ConfigError`` where their number is open, or too small
+    for so many trainings."""
     size, batch = problem.train_size, problem.training.batch_size
     truncated, last = problem.budget.in_steps(size, batch), problem.final_budget.in_steps(size, batch)
-    if truncated is None or last is None:
+    if last is None or (truncated is None and settings.share is None):
         raise ConfigError("budget: nac while_training needs steps or epochs, not seconds, for its one schedule")
-    return truncated, last
+    if settings.share is None:
+        assert truncated is not None  # said above
+        return truncated, last
+    truncated = max(1, round(settings.share * last / settings.iterations))
+    if settings.iterations * truncated >= last:
+        raise ConfigError(
+            f"settings.share: {last} steps are too few for {settings.iterations} truncated trainings and a last one"
+        )
+    return truncated, last - settings.iterations * truncated
 
 
 def _scalars(result: Result | None) -> Scores:

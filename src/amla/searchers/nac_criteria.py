@@ -17,9 +17,11 @@ from amla.spec.experiment import Problem
 from amla.spec.graph import weights
 from amla.spec.lower import lower
 from amla.spec.statistics import agreement
-from amla.spec.trial import Result, Statistics
+from amla.spec.trial import AT_END, Result, Statistics
 
-Criterion = Literal["mean_square", "variance", "taylor", "covariance_entropy", "random", "worst", "size", "none"]
+Criterion = Literal[
+    "mean_square", "variance", "taylor", "covariance_entropy", "switched_off", "random", "worst", "size", "none"
+]
 #: A number for every branch by its name, ``stage/layer/branch``; the lowest go first.
 Scores = dict[str, float]
 
@@ -37,7 +39,10 @@ _MEASURES = {
     "variance": Measure("feature_map", "variance"),
     "taylor": Measure("taylor", "taylor"),
     "covariance_entropy": Measure("covariance_entropy", "covariance_entropy"),
+    "switched_off": Measure("switched_off", "switched_off"),
 }
+#: Criteria that are the same whatever ``point`` says.
+_WHOLE = ("taylor", "switched_off")
 
 
 class CriterionSettings(SearcherSettings):
@@ -49,7 +54,8 @@ class CriterionSettings(SearcherSettings):
         "parameters; none: nothing is pruned)",
     )
     point: Literal["after_activation", "before_norm"] = Field(
-        "after_activation", description="where in a branch its feature map is taken; taylor: always after_activation"
+        "after_activation",
+        description="where in a branch its feature map is taken; taylor and switched_off: always after_activation",
     )
     normalise: Literal["raw", "kind", "layer"] = Field(
         "raw", description="a score as it is, or relative to the mean of its kind of operation or of its layer"
@@ -59,9 +65,14 @@ class CriterionSettings(SearcherSettings):
 def measure_of(settings: CriterionSettings) -> Measure | None:
     """What is to be measured; None where the criterion looks at no training."""
     measure = _MEASURES.get(settings.criterion)
-    if measure is None or settings.point == "after_activation" or settings.criterion == "taylor":
+    if measure is None or settings.point == "after_activation" or settings.criterion in _WHOLE:
         return measure
     return Measure(*(f"{name}_before_norm" for name in measure))
+
+
+def settles(measure: Measure | None) -> bool:
+    """Whether there is a ranking before the training has ended."""
+    return measure is not None and measure.instrument not in AT_END
 
 
 def scores_of(
@@ -96,7 +107,7 @@ def measured(settings: CriterionSettings, network: MacroArchitecture, statistics
 
 def agreement_at_half(settings: CriterionSettings, network: MacroArchitecture, result: Result | None) -> float | None:
     """Kendall's tau of the ranking at half the steps with the one at the end: a diagnostic. None where there is none."""
-    if measure_of(settings) is None or result is None or not result.snapshots:
+    if not settles(measure_of(settings)) or result is None or not result.snapshots:
         return None
     half = measured(settings, network, result.snapshots[0].statistics)
     return agreement(half, measured(settings, network, result.statistics))

@@ -20,7 +20,10 @@ INSTRUMENTS: dict[str, tuple[str, ...]] = {
     "covariance_entropy_before_norm": ("covariance_entropy_before_norm",),
     "skip": ("scalar", "norm"),
     "block_time": ("seconds",),
+    "switched_off": ("switched_off",),
 }
+#: Instruments that look at a network once its training has ended, so that snapshots and ``Settle`` know nothing of them.
+AT_END = frozenset({"switched_off"})
 
 Procedure = str  # "train", "evaluate", and whatever else a trainer provides: "score", "darts", "enas"
 #: ``selection`` is a training whose only end is to choose among networks that were found (the best k once more, say).

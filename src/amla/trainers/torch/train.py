@@ -12,6 +12,7 @@ from amla.trainers.torch.data import Batches
 from amla.trainers.torch.device import device_name, dtype_of
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.state import begin
+from amla.trainers.torch.switched import with_switched_off
 
 
 def train(job: Job, data: Dataset, device: torch.device, report: Reporter) -> Result:
@@ -21,4 +22,4 @@ def train(job: Job, data: Dataset, device: torch.device, report: Reporter) -> Re
     state = begin(job, graph, batches, device)
     loop = Loop(job, data, state, batches, dtype_of(job), report)
     loop.run()
-    return loop.end(graph, device_name(device))
+    return with_switched_off(loop.end(graph, device_name(device)), job, data, state)
