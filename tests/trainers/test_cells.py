@@ -1,0 +1,116 @@
+"""Cells computed together give what their nodes give one by one, forward and backward, and leave the same state."""
+
+from collections.abc import Mapping
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from amla.spec import architecture as a
+from amla.spec.graph import Graph
+from amla.spec.lower import lower
+from amla.testing.strategies import architectures
+from amla.trainers.torch.cells import Fused, Rule, cells_of, scaled_of
+from amla.trainers.torch.kernels import RULES
+from amla.trainers.torch.module import GraphModule, build
+
+OPERATIONS = (
+    "1x1",
+    "2x2",
+    "3x3",
+    "3x3sep",
+    "4x4",
+    "5x5",
+    "5x5sep",
+    "7x7sep",
+    "9x9",
+    "3x3dil2",
+    "5x5dil2",
+    "3x3maxpool",
+    "identity",
+)
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> a.MacroArchitecture:
+    """Layers of any branches and widths, of any style, with skips."""
+
+    def layer(number: int) -> a.Layer:
+        operations = draw(st.lists(st.sampled_from(OPERATIONS), min_size=1, max_size=6))
+        branches = tuple(
+            a.Branch(name=f"branch{i}", operation=operation, channels=draw(st.integers(1, 4)))
+            for i, operation in enumerate(operations, 1)
+        )
+        skips = draw(st.sampled_from((None, (), ("stage1/layer1",)))) if number > 2 else None
+        return a.Layer(name=f"layer{number}", branches=branches, skips=skips)
+
+    style = a.Style(
+        order=draw(st.sampled_from(("conv_norm_act", "act_conv_norm"))),
+        norm=draw(st.sampled_from((True, True, False))),
+        norm_scale=draw(st.booleans()),
+        activation=draw(st.sampled_from(("relu", "silu"))),
+        separable_repeats=draw(st.integers(1, 2)),
+    )
+    first = tuple(layer(n) for n in range(1, 4))
+    stages = (
+        a.Stage(name="stage1", layers=first, widener=a.Widener(kind="pool_conv", channels=5)),
+        a.Stage(
+            name="stage2",
+            layers=(a.Layer(name="layer1", branches=first[0].branches, skips=("stage1/layer1", "stage1/layer2")),),
+        ),
+    )
+    stem = (a.ConvStep(channels=draw(st.integers(1, 6))), a.LRNStep()) if draw(st.booleans()) else ()
+    return a.MacroArchitecture(stem=stem, stages=stages, head=(a.GlobalPoolStep(), a.DenseStep()), style=style)
+
+
+def joined(graph: Graph, rule: Rule) -> GraphModule:
+    module = build(graph, seed=1)
+    module.join([*(Fused(cell, rule) for cell in cells_of(graph)), *scaled_of(graph)])
+    return module
+
+
+def answers(module: GraphModule, images: Tensor) -> dict[str, Tensor]:
+    """Logits, gradients and running statistics of a few steps, then logits in evaluation."""
+    module.double().train()
+    found = {}
+    for step in range(2):
+        x = images.double().requires_grad_()
+        logits, auxiliaries = module(x)
+        weighted = logits * torch.arange(1.0, logits.shape[1] + 1)
+        loss = weighted.square().sum() + sum(other.sum() for other in auxiliaries)
+        found |= {f"{step}/logits": logits.detach()}
+        named = dict(module.named_parameters())
+        gradients = torch.autograd.grad(loss, [x, *named.values()], allow_unused=True)
+        for name, gradient in zip(["images", *named], gradients, strict=True):
+            found[f"{step}/gradient/{name}"] = torch.zeros(()) if gradient is None else gradient
+    found |= {name: value.clone() for name, value in module.named_buffers()}
+    with torch.no_grad():
+        found["evaluated"] = module.eval()(images.double())[0]
+    return found
+
+
+def assert_same(one: Mapping[str, Tensor], two: Mapping[str, Tensor], **tolerance: float) -> None:
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, msg=lambda text, name=name: f"{name}: {text}", **tolerance)
+
+
+@given(networks(), st.sampled_from(RULES), st.sampled_from(((3, 8, 8), (1, 5, 7), (2, 2, 2))))
+def test_any_network_gives_the_same_together(
+    architecture: a.MacroArchitecture, rule: Rule, shape: tuple[int, int, int]
+) -> None:
+    graph = lower(architecture, shape, 4)
+    images = torch.randn((3, *shape), generator=torch.Generator().manual_seed(0))
+    assert_same(answers(build(graph, seed=1), images), answers(joined(graph, rule), images), rtol=1e-6, atol=1e-8)
+
+
+@given(architectures(), st.sampled_from(RULES))
+def test_any_architecture_of_the_documents_gives_the_same_together(
+    architecture: a.MacroArchitecture | a.MicroArchitecture, rule: Rule
+) -> None:
+    graph = lower(architecture, (3, 8, 8), 5)
+    if any(node.op in ("dropout", "cutout") for node in graph.nodes):
+        graph = graph.inference()
+    images = torch.randn((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    assert_same(answers(build(graph, seed=1), images), answers(joined(graph, rule), images), rtol=1e-6, atol=1e-8)
