@@ -36,11 +36,12 @@ class Rule(NamedTuple):
 
     Each of ``levels`` is a convolution with kernels of that size, for all dense convolutions that are no larger, but larger
     than the level before, and for the separable ones among these that are no larger than ``separable``. What is larger is
-    left as it is.
+    left as it is; with ``matrices``, the separable ones of it are products of matrices.
     """
 
     levels: tuple[int, ...] = ()
     separable: int = 0
+    matrices: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ class Branch:
         """What must be the same for branches to share a norm, an activation and a dropout."""
         norm = self.norm
         return norm.scale, norm.epsilon, norm.momentum, self.activation.kind, self.dropout and self.dropout.rate
+
+    @property
+    def separable(self) -> bool:
+        """Whether it is a depthwise and a pointwise convolution that could as well be a dense one."""
+        return len(self.convs) > 1 and all(conv.stride == conv.dilation == 1 and not conv.bias for conv in self.convs)
 
     def level(self, rule: Rule) -> int | None:
         """Where it goes by the rule; None where it is left as it is."""
@@ -165,6 +171,32 @@ class Merged:
         return F.conv2d(F.pad(x, (-left, right, -top, bottom)), kernel)
 
 
+class Multiplied:
+    """Separable convolutions of one small input as products of matrices.
+
+    On images of few pixels a depthwise convolution is a square matrix over the pixels for each channel, and products of
+    matrices are fast where torch's depthwise convolutions, above all the gradients of their weights, are not.
+    """
+
+    def __init__(self, branches: Sequence[Branch], into: Shape) -> None:
+        self.branches, self.into = branches, into
+
+    def __call__(self, modules: Modules, x: Tensor) -> Tensor:
+        """What the pointwise convolutions of the branches put out, next to each other."""
+        channels, height, width = self.into
+        pixels = x.permute(1, 0, 2, 3).reshape(channels, len(x), height * width)
+        outs = []
+        for branch in self.branches:
+            depthwise, pointwise = (_conv(modules, node).weight for node in branch.convs)
+            between = torch.bmm(pixels, _matrices(depthwise[:, 0], height, width))
+            outs.append(pointwise[:, :, 0, 0] @ between.view(channels, -1))
+        y = torch.cat(outs).view(-1, len(x), height, width).permute(1, 0, 2, 3)
+        return y.contiguous(memory_format=torch.channels_last)
+
+
+Part = Merged | Multiplied
+
+
 class Fused(Joint):
     """A cell of a network, computed as one by a rule."""
 
@@ -174,7 +206,10 @@ class Fused(Joint):
         self.inner = frozenset(node.name for b in branches for node in (*b.convs[:-1], b.norm))
         groups = [[branch for branch in branches if branch.level(rule) == level] for level in rule.levels]
         # a dense convolution by itself is one already
-        self.merged = [Merged(g, cell.into) for g in groups if len(g) > 1 or (g and len(g[0].convs) > 1)]
+        self.parts: list[Part] = [Merged(g, cell.into) for g in groups if len(g) > 1 or (g and len(g[0].convs) > 1)]
+        left = [branch for branch in branches if branch.separable and branch.level(rule) is None]
+        if rule.matrices and left:
+            self.parts.append(Multiplied(left, cell.into))
 
     def __call__(self, modules: Modules, inputs: Sequence[Tensor], taps: Mapping[str, Tap], training: bool) -> Tensor:
         branches = self.branches
@@ -190,12 +225,12 @@ class Fused(Joint):
 
     def _convolved(self, modules: Modules, x: Tensor) -> Tensor:
         """What comes before the norm, of all branches, in their order."""
-        if len(self.merged) == 1 and len(self.merged[0].branches) == len(self.branches):
-            return self.merged[0](modules, x)
+        if len(self.parts) == 1 and len(self.parts[0].branches) == len(self.branches):
+            return self.parts[0](modules, x)
         parts: dict[str, Tensor] = {}
-        for merged in self.merged:
-            names, widths = zip(*((branch.norm.name, branch.norm.shape[0]) for branch in merged.branches), strict=True)
-            parts.update(zip(names, merged(modules, x).split(widths, 1), strict=True))
+        for part in self.parts:
+            names, widths = zip(*((branch.norm.name, branch.norm.shape[0]) for branch in part.branches), strict=True)
+            parts.update(zip(names, part(modules, x).split(widths, 1), strict=True))
         for branch in self.branches:
             if branch.norm.name not in parts:
                 here = x
@@ -269,6 +304,17 @@ def scaled_of(graph: Graph) -> Iterator[Scaled]:
             scales = [name for name in joined.inputs if nodes[name].op == "scale"]
             if scales and all(readers[name] == 1 for name in (joined.name, *scales)):
                 yield Scaled(nodes, node)
+
+
+def _matrices(kernels: Tensor, height: int, width: int) -> Tensor:
+    """Kernels (channels, k, k) as matrices (channels, pixels in, pixels out) for images of this size, padded as usual.
+
+    From pixel p to pixel q goes the tap q - p: of a kernel that is brought to all taps there can be, a window each.
+    """
+    before, after = padding(kernels.shape[1])
+    taps = F.pad(kernels, (width - 1 - before, width - 1 - after, height - 1 - before, height - 1 - after))
+    windows = taps.unfold(1, height, 1).unfold(2, width, 1).flip(1, 2)
+    return windows.permute(0, 3, 4, 1, 2).reshape(-1, height * width, height * width)
 
 
 def _reach(kernel: int, side: int) -> Reach:

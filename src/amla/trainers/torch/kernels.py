@@ -37,17 +37,22 @@ from amla.trainers.torch.module import GraphModule
 RULES = (
     Rule(),
     Rule((3,), 3),
-    Rule((5,), 0),
     Rule((5,), 5),
     Rule((3, 5), 3),
     Rule((3, 5), 5),
     Rule((3, 5, 7), 7),
     Rule((7,), 7),
+    Rule((), 0, True),
+    Rule((3,), 0, True),
+    Rule((5,), 0, True),
+    Rule((3, 5), 5, True),
 )
+#: Pixels a side up to which a depthwise convolution is tried as a matrix.
+SMALL = 8
 #: Turns of each way, the first left out; and seconds for a shape after which no more turns are begun.
-TURNS, SECONDS = 5, 0.5
+TURNS, SECONDS = 5, 0.3
 #: Multiply-adds of a forward pass that is measured, about, and its images, at least.
-WORK, IMAGES = 1e8, 4
+WORK, IMAGES = 6e7, 8
 #: The first way is kept where another is not at least so many times as fast.
 WORTH = 1.05
 
@@ -86,11 +91,8 @@ def measured_rules(graph: Graph, batch: int, device: torch.device, dtype: str) -
 
 
 def to_json(rules: Rules) -> dict[str, JsonValue]:
-    """For an experiment: ``"16x16x32x32": {"levels": [3, 5], "separable": 5}``."""
-    return {
-        "x".join(map(str, shape)): {"levels": list(rule.levels), "separable": rule.separable}
-        for shape, rule in rules.items()
-    }
+    """For an experiment: ``"16x16x32x32": {"levels": [3, 5], "separable": 5, "matrices": false}``."""
+    return {"x".join(map(str, shape)): _document(rule) for shape, rule in rules.items()}
 
 
 def from_json(data: JsonValue) -> dict[Shape, Rule]:
@@ -102,10 +104,14 @@ def from_json(data: JsonValue) -> dict[Shape, Rule]:
     return found
 
 
+def _document(rule: Rule) -> dict[str, JsonValue]:
+    return {"levels": list(rule.levels), "separable": rule.separable, "matrices": rule.matrices}
+
+
 def _rule(data: JsonValue) -> Rule:
     assert isinstance(data, dict)
     assert isinstance(data["levels"], list)
-    return Rule(tuple(int(str(level)) for level in data["levels"]), int(str(data["separable"])))
+    return Rule(tuple(int(str(level)) for level in data["levels"]), int(str(data["separable"])), bool(data["matrices"]))
 
 
 # ------------------------------------------------------------------------------------------------------------- measuring
@@ -185,9 +191,12 @@ def _fastest(cell: Cell, batch: int, device: torch.device, dtype: str) -> Rule:
 
 def _distinct(cell: Cell) -> list[Rule]:
     """The rules that differ for this cell."""
-    ways: dict[tuple[int | None, ...], Rule] = {}
+    ways: dict[tuple[object, ...], Rule] = {}
     for rule in RULES:
-        ways.setdefault(tuple(branch.level(rule) for branch in cell.branches), rule)
+        if rule.matrices and max(cell.into[1:]) > SMALL:
+            continue
+        left = any(branch.separable and branch.level(rule) is None for branch in cell.branches)
+        ways.setdefault((*(branch.level(rule) for branch in cell.branches), rule.matrices and left), rule)
     return list(ways.values())
 
 
@@ -202,7 +211,7 @@ def _remembered(cell: Cell, batch: int, device: torch.device, dtype: str) -> Rul
     path = platformdirs.user_cache_path("amla") / "kernels" / f"{name}.json"
     if not path.exists():
         rule = _fastest(cell, batch, device, dtype)
-        _keep(path, json.dumps({"levels": rule.levels, "separable": rule.separable}))
+        _keep(path, json.dumps(_document(rule)))
     return _rule(json.loads(path.read_text()))
 
 
