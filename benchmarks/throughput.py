@@ -44,7 +44,7 @@ ARMS = ("plain", "channels_last", "plan")
 CASES = {
     16: ((1, 28, 28), 1, 128, 2.5),
     32: ((3, 32, 32), 0, 128, 1.8),
-    64: ((3, 32, 32), 0, 128, 1.3),
+    64: ((3, 32, 32), 0, 64, 1.3),
 }
 #: What a large plain convolution is: (channels, side of the image, kernel, images).
 LARGE = ((64, 32, 3, 16), (128, 16, 3, 32), (256, 16, 3, 8), (256, 8, 3, 32))

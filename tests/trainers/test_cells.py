@@ -2,18 +2,23 @@
 
 from collections.abc import Mapping
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from amla.spaces.envelope import EnvelopeSettings, EnvelopeSpace
 from amla.spec import architecture as a
+from amla.spec.experiment import Problem
 from amla.spec.graph import Graph
 from amla.spec.lower import lower
+from amla.spec.trial import INSTRUMENTS
 from amla.testing.strategies import architectures
 from amla.trainers.torch.cells import Fused, Rule, cells_of, scaled_of
+from amla.trainers.torch.instruments import Instruments
 from amla.trainers.torch.kernels import RULES
-from amla.trainers.torch.module import GraphModule, build
+from amla.trainers.torch.module import GraphModule, build, capture
 
 OPERATIONS = (
     "1x1",
@@ -114,3 +119,85 @@ def test_any_architecture_of_the_documents_gives_the_same_together(
         graph = graph.inference()
     images = torch.randn((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     assert_same(answers(build(graph, seed=1), images), answers(joined(graph, rule), images), rtol=1e-6, atol=1e-8)
+
+
+def envelope(scale: bool = True, dropout: float = 0.0) -> Graph:
+    problem = Problem(input_shape=(3, 8, 8), num_classes=4, train_size=100)
+    settings = EnvelopeSettings(width=12, layers=(3, 2), style=a.Style(norm_scale=scale, dropout=dropout))
+    return lower(EnvelopeSpace(settings, problem).initial(), (3, 8, 8), 4)
+
+
+def test_every_layer_of_an_envelope_is_a_cell_and_every_skip_is_folded() -> None:
+    graph = envelope()
+    layers = {block.name.rsplit("/", 1)[0] for block in graph.blocks if block.kind != "skip"}
+    assert {cell.out.name.removesuffix("/out") for cell in cells_of(graph)} >= layers
+    skips = {block.output for block in graph.blocks if block.kind == "skip"}
+    assert {node.name for scaled in scaled_of(graph) for node in scaled.scales} == skips != set()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_is_dropped_is_dropped_from_what_there_is(rule: Rule) -> None:
+    graph = envelope(dropout=0.25)
+    module = joined(graph, rule)
+    cell = next(cell for cell in cells_of(graph) if len(cell.branches) > 1)
+    seen: dict[str, Tensor] = {}
+    branch = cell.branches[0]
+    assert branch.dropout is not None
+    module.taps = capture([branch.activation.name, branch.dropout.name, cell.out.name], seen)
+    module(torch.randn(8, 3, 8, 8))
+    before, after = seen[branch.activation.name], seen[branch.dropout.name]
+    kept = after != 0
+    torch.testing.assert_close(after[kept], before[kept] / 0.75)
+    assert 0.5 < kept[before != 0].float().mean() < 0.95
+    assert torch.equal(seen[cell.out.name][:, : after.shape[1]], after)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_instruments_see_the_same_and_change_nothing(rule: Rule) -> None:
+    graph = envelope()
+    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    read = []
+    for module in (build(graph, seed=1), joined(graph, rule)):
+        instruments = Instruments(graph, INSTRUMENTS, torch.device("cpu"))
+        instruments.listen(module.double(), 0)
+        torch.manual_seed(0)  # the head has a dropout
+        module(images.double())[0].square().mean().backward()
+        read.append(instruments.read(module))
+    for block, values in read[0].items():
+        del values["seconds" if "seconds" in values else "scalar"]
+        for name, value in values.items():
+            assert read[1][block][name] == pytest.approx(value, rel=1e-4, abs=1e-9), (block, name)
+    alone, heard = joined(graph, rule), joined(graph, rule)
+    Instruments(graph, INSTRUMENTS, torch.device("cpu")).listen(heard, 0)
+    for module in (alone, heard):
+        torch.manual_seed(0)
+        module(images)[0].square().mean().backward()
+    for (name, one), two in zip(alone.named_parameters(), heard.parameters(), strict=True):
+        assert one.grad is not None
+        assert torch.equal(one.grad, two.grad), name
+    assert all(torch.equal(one, two) for one, two in zip(alone.buffers(), heard.buffers(), strict=True))
+
+
+def test_bfloat16_gives_about_the_same_and_no_fault() -> None:
+    """See ``Conv``: kernels that reach past a small input are cropped."""
+    layer = a.Layer(
+        name="layer1",
+        branches=tuple(a.Branch(name=f"branch{i}", operation=o, channels=128) for i, o in enumerate(("3x3", "7x7sep"))),
+    )
+    graph = lower(
+        a.MacroArchitecture(
+            stem=(), stages=(a.Stage(name="s", layers=(layer,)),), head=(a.GlobalPoolStep(), a.DenseStep())
+        ),
+        (128, 2, 2),
+        4,
+    )
+    images = torch.randn(16, 128, 2, 2, generator=torch.Generator().manual_seed(0))
+    for rule in RULES:
+        gradients = []
+        for enabled in (False, True):
+            module = joined(graph, rule)
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                out = module(images)[0]
+            out.float().square().sum().backward()
+            gradients.append(torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None]))
+        assert (gradients[1] - gradients[0]).norm() < 0.05 * gradients[0].norm(), rule

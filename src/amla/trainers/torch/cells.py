@@ -268,7 +268,7 @@ class Fused(Joint):
 class Scaled(Joint):
     """Skips scaled, concatenated and convolved: the convolution of the concatenation as it is, by a kernel that is scaled.
 
-    Both are linear, and the kernel is small.
+    Both are linear, and the kernel is small. Taps hear the scaled skips, but no gradients of them.
     """
 
     def __init__(self, graph: Mapping[str, Node], conv: ConvNode) -> None:
@@ -278,15 +278,18 @@ class Scaled(Joint):
         self.sources = tuple(part.inputs[0] if part.op == "scale" else part.name for part in self.parts)
         self.nodes = (*self.scales, joined, conv)
         self.out = conv.name
-        self.inner = frozenset(node.name for node in (*self.scales, joined))
+        self.inner = frozenset([joined.name])
 
     def __call__(self, modules: Modules, inputs: Sequence[Tensor], taps: Mapping[str, Tap], training: bool) -> Tensor:
-        del taps, training  # nobody listens in here, and training changes nothing
+        del training  # it changes nothing
         conv = modules[self.out]
         assert isinstance(conv, Conv)
         factors = []
         for part, value in zip(self.parts, inputs, strict=True):
             scale = modules.get(part.name) if part.op == "scale" else None
+            if isinstance(scale, Scale) and part.name in taps:
+                with torch.no_grad():
+                    taps[part.name](part.name, scale(value))
             factors.append(
                 scale.weight.expand(value.shape[1])
                 if isinstance(scale, Scale)

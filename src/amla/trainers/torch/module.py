@@ -159,7 +159,8 @@ class Dense(nn.Module):
 class GraphModule(nn.Module):
     """A network. In training it answers (logits, logits of the auxiliary classifiers), else (logits, nothing).
 
-    ``taps`` listen at nodes; ``gates`` multiply the outputs of nodes by numbers. ``join`` has nodes computed together; they
+    ``taps`` listen at nodes; those ``aside`` do so in a pass of their own, one node after the other, that has no effect but
+    theirs; ``gates`` multiply the outputs of nodes by numbers. ``join`` has nodes computed together; they
     are still computed one by one where somebody listens in between, or where gates are set or nodes are off.
     """
 
@@ -167,6 +168,7 @@ class GraphModule(nn.Module):
         super().__init__()
         self.graph = graph
         self.taps: dict[str, Tap] = {}
+        self.aside: dict[str, Tap] = {}
         self.gates: dict[str, Tensor] = {}
         shapes = {node.name: node.shape for node in graph.nodes}
         for node in graph.nodes:
@@ -194,14 +196,16 @@ class GraphModule(nn.Module):
                 module.reset()  # type: ignore[operator]  # every child has one
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        if self.aside:
+            self._pass_aside(x)
         values: dict[str, Tensor] = {}
         for step in self._steps[self.training]:
             joint = step.joint
-            if step.twin and not self.gates and self.taps.keys().isdisjoint((step.twin, step.nodes[0].name)):
-                values[step.nodes[0].name] = values[step.twin]
+            if step.twin and not self.gates:
+                values[step.out] = self._heard(step.out, values[step.twin])
             elif joint and not self.gates and self.taps.keys().isdisjoint(joint.inner):
                 out = joint(self._modules, [values[name] for name in joint.sources], self.taps, self.training)
-                values[joint.out] = self._heard(joint.out, out)
+                values[step.out] = self._heard(step.out, out)
             else:
                 for node in step.nodes:
                     values[node.name] = self._value(node, values, x)
@@ -209,6 +213,19 @@ class GraphModule(nn.Module):
                 values.pop(name, None)
         auxiliaries = [values[name] for name in self.graph.auxiliaries] if self.training else []
         return values[self.graph.output], auxiliaries
+
+    @torch.no_grad()
+    def _pass_aside(self, x: Tensor) -> None:
+        """The forward pass, one node after the other, for the taps ``aside``; then everything is as it was."""
+        taps, before = self.taps, [buffer.clone() for buffer in self.buffers()]
+        self.taps, values = self.aside, {}
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+            for step in self._steps[self.training]:
+                for node in step.nodes:
+                    values[node.name] = self._value(node, values, x)
+        for buffer, value in zip(self.buffers(), before, strict=True):
+            buffer.copy_(value)
+        self.taps = taps
 
     def _value(self, node: Node, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
         inputs = [values[name] for name in node.inputs]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from amla.spec.graph import Graph, Node, ZeroNode
+from amla.spec.graph import Block, Graph, Node, ZeroNode
 
 #: A listener at a node: called with the node's name and its output, answers what flows on.
 Tap = Callable[[str, Tensor], Tensor]
@@ -38,13 +38,17 @@ class Step(NamedTuple):
     twin: str | None
     gone: list[str]
 
+    @property
+    def out(self) -> str:
+        return self.nodes[-1].name
+
 
 def steps(graph: Graph, training: bool, off: Collection[str], joints: Iterable[Joint]) -> list[Step]:
     """All that is needed of a network; zeros in the place of nodes that are off. With some off, nothing is done together."""
     joint_of = {} if off else {node.name: joint for joint in joints for node in joint.nodes}
     ends = [graph.output, *(graph.auxiliaries if training else ())]
     nodes = _needed(graph, ends, off)
-    same = _twins(nodes) if joint_of else {}
+    same = _twins(nodes, graph.blocks) if joint_of else {}
     found: list[Step] = []
     for node in nodes:
         joint = joint_of.get(node.name)
@@ -74,12 +78,16 @@ def _needed(graph: Graph, ends: Iterable[str], off: Collection[str]) -> list[Nod
     return nodes
 
 
-def _twins(nodes: Iterable[Node]) -> dict[str, str]:
-    """Poolings that another does before: skips to several layers are pooled alike. By name, the first that does the same."""
+def _twins(nodes: Iterable[Node], blocks: Iterable[Block]) -> dict[str, str]:
+    """Poolings that another does before: skips to several layers are pooled alike. By name, the first that does the same.
+
+    Those of a branch are left alone: the gradient that reaches each is a statistic of its own.
+    """
+    branches = tuple(f"{block.name}/" for block in blocks if block.kind != "skip")
     first: dict[tuple[object, ...], str] = {}
     found: dict[str, str] = {}
     for node in nodes:
-        if node.op == "pool":
+        if node.op == "pool" and not node.name.startswith(branches):
             read = found.get(node.inputs[0], node.inputs[0])
             name = first.setdefault((read, node.kind, node.kernel, node.stride), node.name)
             if name != node.name:

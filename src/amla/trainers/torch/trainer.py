@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,7 @@ class TorchTrainer(Trainer):
         probabilities: Floats = torch.cat(answers).numpy()
         return probabilities
 
+    @memory_kept()
     def measure(self, graph: Graph, training: Training, measured: Mapping[str, JsonValue]) -> dict[str, Any]:
         device = default_device()
         module = GraphModule(graph)
@@ -110,14 +111,16 @@ class TorchTrainer(Trainer):
         fewer = [] if settled else sorted({1, most // 2} - {0, most}, reverse=True)
         ways = [(dtype, most) for dtype in dtypes] + [(dtypes[0], threads) for threads in fewer]
         with _threads(most):
-            rules = {dtype: measured_rules(graph, training.batch_size, device, dtype) for dtype in dtypes}
-        seconds = step_seconds(module, training, device, ways, rules)
+            by_dtype = {dtype: measured_rules(graph, training.batch_size, device, dtype) for dtype in dtypes}
+        seconds = step_seconds(module, training, device, {way: by_dtype[way[0]] for way in ways})
         # the first way is kept where it makes no odds: threads that a small network leaves idle serve a grown one
         best = min(ways, key=lambda way: seconds[way] * (1.0 if way == ways[0] else WORTH))
+        with _threads(best[1]):
+            rules = measured_rules(graph, training.batch_size, device, best[0])
         return {
             "dtype": best[0],
             "threads": best[1],
-            "kernels": to_json(rules[best[0]]),
+            "kernels": to_json(rules),
             "step_seconds": seconds[best],
             "evaluate_seconds": image_seconds(module, device, best[1]),
             "device": device_name(device),
@@ -133,13 +136,11 @@ def step_seconds(
     module: GraphModule,
     training: Training,
     device: torch.device,
-    ways: Sequence[Way],
-    rules: Mapping[str, Rules],
+    ways: Mapping[Way, Rules],
 ) -> dict[Way, float]:
-    """Seconds of one training step on made-up images, each way: the least of a few, the first left out. ``rules``: those
-    for the cells, by dtype.
+    """Seconds of one training step on made-up images, each way: the least of a few, the first left out.
 
-    The ways take turns, so that what else the machine does meets them all alike.
+    ``ways``: with the rules for cells of each. The ways take turns, so that what else the machine does meets them all alike.
     """
     module.train()
     optimizer = make_optimizer(training.optimizer, module)
@@ -167,8 +168,8 @@ def step_seconds(
         for turn in range(TURNS[1]):
             if turn >= TURNS[0] and sum(map(sum, times.values())) > MEASURED * len(ways):
                 break
-            for dtype, threads in ways:
-                join(module, rules[dtype])
+            for (dtype, threads), rules in ways.items():
+                join(module, rules)
                 with _threads(threads):
                     times[dtype, threads].append(step(dtype))
     return {way: min(taken[1:]) for way, taken in times.items()}
