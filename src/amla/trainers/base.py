@@ -66,5 +66,5 @@ class Trainer(ABC):
         """A short measurement on this machine, on made-up images: what is fastest here, and how fast.
 
         Returns ``dtype`` and ``threads`` (kept where ``measured`` has them already), ``step_seconds`` (one training step),
-        ``evaluate_seconds`` (one image), ``device``.
+        ``evaluate_seconds`` (one image), ``device``; and what else was measured, for its own jobs to read.
         """

@@ -245,11 +245,10 @@ class Fused(Joint):
         if len(norms) == 1:
             return norms[0](y)  # type: ignore[no-any-return]
         means, variances = [norm.running_mean for norm in norms], [norm.running_var for norm in norms]
+        biases: list[Tensor] = [norm.bias for norm in norms]
         mean, variance = torch.cat(means), torch.cat(variances)
-        scales = [norm.weight for norm in norms if norm.weight is not None]
-        y = normalise(
-            norms[0], y, mean, variance, torch.cat(scales) if scales else None, torch.cat([n.bias for n in norms])
-        )
+        scales: list[Tensor] = [norm.weight for norm in norms if norm.weight is not None]
+        y = normalise(norms[0], y, mean, variance, torch.cat(scales) if scales else None, torch.cat(biases))
         if norms[0].training:
             widths = [len(one) for one in means]
             torch._foreach_copy_([*means, *variances], [*mean.split(widths), *variance.split(widths)])

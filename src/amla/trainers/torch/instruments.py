@@ -26,7 +26,8 @@ from torch import Tensor
 
 from amla.spec.graph import Block, Graph
 from amla.spec.trial import INSTRUMENTS, Statistics
-from amla.trainers.torch.module import GraphModule, Tap
+from amla.trainers.torch.module import GraphModule
+from amla.trainers.torch.steps import Tap
 
 #: One step in so many is listened to (all instruments together then cost 5 % of a step: benchmarks/instruments.py).
 EVERY = 8

@@ -218,7 +218,8 @@ class GraphModule(nn.Module):
     def _pass_aside(self, x: Tensor) -> None:
         """The forward pass, one node after the other, for the taps ``aside``; then everything is as it was."""
         taps, before = self.taps, [buffer.clone() for buffer in self.buffers()]
-        self.taps, values = self.aside, {}
+        self.taps = self.aside
+        values: dict[str, Tensor] = {}
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
             for step in self._steps[self.training]:
                 for node in step.nodes:
