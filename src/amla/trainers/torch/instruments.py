@@ -29,8 +29,8 @@ from amla.spec.trial import INSTRUMENTS, Statistics
 from amla.trainers.torch.module import GraphModule
 from amla.trainers.torch.steps import Tap
 
-#: One step in so many is listened to (all instruments together then cost 5 % of a step: benchmarks/instruments.py).
-EVERY = 8
+#: One step in so many is listened to (all instruments together then cost less than 5 % of a step: benchmarks/instruments.py).
+EVERY = 12
 #: And timed: a clock at every node costs more, and needs fewer looks. The first step of all is slow, so another follows.
 TIMED = 8 * EVERY
 
