@@ -23,10 +23,11 @@ from amla.spec.lower import lower
 from amla.spec.training import SGD
 from amla.spec.trial import INSTRUMENTS
 from amla.trainers.instruments import EVERY
+from amla.trainers.torch.device import default_device, device_name, memory_kept
 from amla.trainers.torch.instruments import TIMED, Instruments
+from amla.trainers.torch.kernels import join, measured_rules
 from amla.trainers.torch.module import GraphModule, build
 from amla.trainers.torch.optim import make_optimizer
-from amla.trainers.torch.trainer import default_device, device_name
 
 #: What NAC reads by default, each instrument alone, and everything.
 SETS = (("feature_map", "skip"), *((name,) for name in INSTRUMENTS), tuple(INSTRUMENTS))
@@ -39,6 +40,7 @@ class Steps:
 
     def __init__(self, graph: Graph, batch: int, device: torch.device) -> None:
         self.module: GraphModule = build(graph, seed=0).to(device=device, memory_format=torch.channels_last).train()
+        join(self.module, measured_rules(graph, batch, device, "float32"))
         self.optimizer = make_optimizer(SGD(momentum=0.9, nesterov=True), self.module)
         images = torch.randn((batch, *graph.input_shape), device=device)
         self.images = images.contiguous(memory_format=torch.channels_last)
@@ -86,15 +88,21 @@ def main() -> None:
     problem = Problem(input_shape=(3, chosen.side, chosen.side), num_classes=10, train_size=50_000)
     space = EnvelopeSpace(EnvelopeSettings(width=chosen.width), problem)
     graph = lower(space.initial(), problem.input_shape, problem.num_classes)
-    steps = Steps(graph, chosen.batch, device)
+    with memory_kept():
+        measure(graph, chosen.batch, chosen.rounds, device)
+
+
+def measure(graph: Graph, batch: int, rounds: int, device: torch.device) -> None:
+    """Print a row for each set of instruments."""
+    steps = Steps(graph, batch, device)
     print(
-        f"torch {torch.__version__}, {device_name(device)} ({platform.machine()}), {chosen.batch} images of {chosen.side} "
-        f"pixels a side, width {chosen.width}, {len(graph.blocks)} blocks; one step in {EVERY} is listened to, "
+        f"torch {torch.__version__}, {device_name(device)} ({platform.machine()}), {batch} images of {graph.input_shape[1]} "
+        f"pixels a side, {len(graph.blocks)} blocks; one step in {EVERY} is listened to, "
         f"2 in {TIMED} are timed"
     )
     print(f"{'instruments':60s} {'plain ms':>9s} {'listened ms':>12s} {'cost':>7s}")
     for names in SETS:
-        plain, listened, share = cost(steps, graph, names, chosen.rounds)
+        plain, listened, share = cost(steps, graph, names, rounds)
         what = "all" if len(names) == len(INSTRUMENTS) else ", ".join(names)
         print(f"{what:60s} {1000 * plain:9.1f} {1000 * listened:12.1f} {share:7.1%}")
     if share > ALLOWED:

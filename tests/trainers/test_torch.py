@@ -164,8 +164,9 @@ def test_what_is_much_faster_is_taken(
     seconds: Mapping[tuple[str, int], float], expected: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        trainer, "step_seconds", lambda module, training, device, ways: {way: seconds[way] for way in ways}
+        trainer, "step_seconds", lambda _module, _training, _device, rules: {w: seconds[w] for w in rules}
     )
+    monkeypatch.setattr(trainer, "worthwhile_dtypes", lambda _: ["float32", "bfloat16"])
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     graph = lower(network(), (1, 8, 8), 10)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import JsonValue
 
 from amla.cli.options import JsonOption, QuietOption, with_settings
-from amla.engine.options import seconds as duration
 from amla.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from amla.engine.benchmark import Race
     from amla.reports.races import Ran
 
@@ -49,6 +49,7 @@ def nasbench201(
 ) -> None:
     """Test accuracy and regret of what each searcher finds on NAS-Bench-201, over many seeds."""
     from amla.engine import benchmark
+    from amla.engine.options import seconds as duration
     from amla.reports.races import require_plots, write_races
 
     numbers, names = _seeds(seeds), _listed(searchers, "--searchers")

@@ -69,5 +69,5 @@ class Trainer(ABC):
 
         Returns ``dtype`` and ``threads`` (kept where ``measured`` has them already), ``step_seconds`` (one training step),
         ``evaluate_seconds`` (one image), ``device``, and, where it counts, ``start_seconds`` (what comes before the first step
-        of a network: compiling it).
+        of a network: compiling it); and what else was measured, for its own jobs to read.
         """

@@ -31,8 +31,8 @@ from amla.spec.graph import Block, Graph
 from amla.spec.trial import Statistics
 from amla.trainers.surgery import Array, Arrays
 
-#: One step in so many is listened to (all instruments together then cost 5 % of a step: benchmarks/instruments.py).
-EVERY = 8
+#: One step in so many is listened to (all instruments together then cost less than 5 % of a step: benchmarks/instruments.py).
+EVERY = 12
 
 BEFORE_NORM = "_before_norm"
 

@@ -20,6 +20,7 @@ def evaluated(state: State) -> GraphModule:
     module.load_state_dict(state.average.values)
     module.gates = state.module.gates
     module.close(state.module.off)
+    module.join(state.module.joints)
     return module.to(  # type: ignore[no-any-return, call-overload]
         device=next(state.module.parameters()).device, memory_format=torch.channels_last
     )

@@ -14,7 +14,8 @@ from torch import Tensor
 from amla.spec.graph import Block, Graph
 from amla.spec.trial import AT_END, INSTRUMENTS, Statistics
 from amla.trainers.instruments import BEFORE_NORM, EVERY, read_sums
-from amla.trainers.torch.module import GraphModule, Tap
+from amla.trainers.torch.module import GraphModule
+from amla.trainers.torch.steps import Tap
 
 #: And timed: a clock at every node costs more, and needs fewer looks. The first step of all is slow, so another follows.
 TIMED = 8 * EVERY
@@ -36,16 +37,16 @@ class Instruments:
     def listen(self, module: GraphModule, step: int) -> None:
         """Hang on to the module for this step, or let it go."""
         self._keep_times()
+        module.taps, module.aside = {}, {}
         if not self.names or step % EVERY:
-            module.taps = {}
             return
         taps: dict[str, list[Tap]] = {}
         for name in self.names:
             for node, tap in self._taps(name):
                 taps.setdefault(node, []).append(tap)
-        if "block_time" in self.names and step % TIMED in (0, EVERY):  # the clock stands still while others listen
-            taps = {node: [self._stop, *taps.get(node, ()), self._start] for node in self.of_node}
         module.taps = {node: _chained(listeners) for node, listeners in taps.items()}
+        if "block_time" in self.names and step % TIMED in (0, EVERY):  # apart, as blocks are computed together else
+            module.aside = dict.fromkeys(self.of_node, _chained([self._stop, self._start]))
         self.clock = time.perf_counter()
 
     def read(self, module: GraphModule) -> Statistics:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +24,9 @@ from amla.spec.graph import (
     NormNode,
     PoolNode,
     Shape,
-    ZeroNode,
     padding,
 )
-
-#: A listener at a node: called with the node's name and its output, answers what flows on.
-Tap = Callable[[str, Tensor], Tensor]
+from amla.trainers.torch.steps import Joint, Tap, steps
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -67,7 +64,10 @@ class Conv(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight: Tensor = self.weight
+        return self.by(x, self.weight)
+
+    def by(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The convolution with another kernel than its own, of the same shape."""
         (top, bottom), (left, right) = self.pads, self.pads
         if self.crops and torch.is_autocast_enabled(x.device.type):
             rows, columns = self.taps
@@ -114,13 +114,13 @@ class Norm(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and x.numel() == x.shape[1]:  # one value a channel has no variance
-            return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.epsilon
-            )
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.epsilon
-        )
+        return normalise(self, x, self.running_mean, self.running_var, self.weight, self.bias)
+
+
+def normalise(how: Norm, x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor) -> Tensor:
+    """Batch normalisation as ``how`` does it, by these numbers; ``mean`` and ``variance`` are brought up to date in training."""
+    training = how.training and x.numel() > x.shape[1]  # one value a channel has no variance
+    return F.batch_norm(x, mean, variance, weight, bias, training, how.momentum if training else 0.0, how.epsilon)
 
 
 class Scale(nn.Module):
@@ -159,25 +159,34 @@ class Dense(nn.Module):
 class GraphModule(nn.Module):
     """A network. In training it answers (logits, logits of the auxiliary classifiers), else (logits, nothing).
 
-    ``taps`` listen at nodes; ``gates`` multiply the outputs of nodes by numbers.
+    ``taps`` listen at nodes; those ``aside`` do so in a pass of their own, one node after the other, that has no effect but
+    theirs; ``gates`` multiply the outputs of nodes by numbers. ``join`` has nodes computed together; they
+    are still computed one by one where somebody listens in between, or where gates are set or nodes are off.
     """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
         self.taps: dict[str, Tap] = {}
+        self.aside: dict[str, Tap] = {}
         self.gates: dict[str, Tensor] = {}
         shapes = {node.name: node.shape for node in graph.nodes}
         for node in graph.nodes:
             module = _module(node, shapes)
             if module is not None:
                 self.add_module(node.name, module)
+        self.joints: tuple[Joint, ...] = ()
         self.close(())
+
+    def join(self, joints: Iterable[Joint]) -> None:
+        """From now on these nodes are computed together, and equal poolings once."""
+        self.joints = tuple(joints)
+        self.close(self.off)
 
     def close(self, off: Collection[str]) -> None:
         """From now on the outputs of these nodes are zeros, and what only they need is not computed."""
         self.off = frozenset(off)
-        self._steps = {training: _steps(self.graph, training, self.off) for training in (True, False)}
+        self._steps = {training: steps(self.graph, training, self.off, self.joints) for training in (True, False)}
 
     def reset(self, seed: int) -> None:
         """Fresh weights, the same for the same seed. The global generator is left as it was."""
@@ -187,21 +196,48 @@ class GraphModule(nn.Module):
                 module.reset()  # type: ignore[operator]  # every child has one
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        if self.aside:
+            self._pass_aside(x)
         values: dict[str, Tensor] = {}
-        modules = self._modules
-        for node, gone in self._steps[self.training]:
-            inputs = [values[name] for name in node.inputs]
-            module = modules.get(node.name) if node.op != "zero" else None
-            out = module(inputs[0]) if module is not None else _compute(node, inputs or [x], self.training)
-            gate = self.gates.get(node.name)
-            if gate is not None:
-                out = out * gate.to(out.dtype)
-            tap = self.taps.get(node.name)
-            values[node.name] = tap(node.name, out) if tap else out
-            for name in gone:
-                del values[name]
+        for step in self._steps[self.training]:
+            joint = step.joint
+            if step.twin and not self.gates:
+                values[step.out] = self._heard(step.out, values[step.twin])
+            elif joint and not self.gates and self.taps.keys().isdisjoint(joint.inner):
+                out = joint(self._modules, [values[name] for name in joint.sources], self.taps, self.training)
+                values[step.out] = self._heard(step.out, out)
+            else:
+                for node in step.nodes:
+                    values[node.name] = self._value(node, values, x)
+            for name in step.gone:
+                values.pop(name, None)
         auxiliaries = [values[name] for name in self.graph.auxiliaries] if self.training else []
         return values[self.graph.output], auxiliaries
+
+    @torch.no_grad()
+    def _pass_aside(self, x: Tensor) -> None:
+        """The forward pass, one node after the other, for the taps ``aside``; then everything is as it was."""
+        taps, before = self.taps, [buffer.clone() for buffer in self.buffers()]
+        self.taps = self.aside
+        values: dict[str, Tensor] = {}
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+            for step in self._steps[self.training]:
+                for node in step.nodes:
+                    values[node.name] = self._value(node, values, x)
+        for buffer, value in zip(self.buffers(), before, strict=True):
+            buffer.copy_(value)
+        self.taps = taps
+
+    def _value(self, node: Node, values: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        inputs = [values[name] for name in node.inputs]
+        module = self._modules.get(node.name) if node.op != "zero" else None
+        out = module(inputs[0]) if module is not None else _compute(node, inputs or [x], self.training)
+        gate = self.gates.get(node.name)
+        return self._heard(node.name, out if gate is None else out * gate.to(out.dtype))
+
+    def _heard(self, name: str, out: Tensor) -> Tensor:
+        tap = self.taps.get(name)
+        return tap(name, out) if tap else out
 
 
 def build(graph: Graph, seed: int | None = None) -> GraphModule:
@@ -218,33 +254,6 @@ def by_batch(module: GraphModule) -> GraphModule:
     for child in module.children():
         child.train(isinstance(child, Norm))
     return module
-
-
-def _steps(graph: Graph, training: bool, off: Collection[str]) -> list[tuple[Node, list[str]]]:
-    """The nodes to compute, each with the outputs that nobody needs after it; zeros in the place of those that are off."""
-    ends = [graph.output, *(graph.auxiliaries if training else ())]
-    needed = set(ends)
-    nodes: list[Node] = []
-    for whole in reversed(graph.nodes):
-        if whole.name in needed:
-            nodes.insert(0, _without(whole, off, graph.nodes[0].name) if off else whole)
-            needed.update(nodes[0].inputs)
-    last = {name: index for index, node in enumerate(nodes) for name in node.inputs}
-    gone: list[list[str]] = [[] for _ in nodes]
-    for name, index in last.items():
-        if name not in ends:
-            gone[index].append(name)
-    return list(zip(nodes, gone, strict=True))
-
-
-def _without(node: Node, off: Collection[str], source: str) -> Node:
-    """The node, zeros where it is off; a sum without the zeros. Zeros take the size of the batch from ``source``."""
-    if node.name in off:
-        return ZeroNode(name=node.name, inputs=(source,), shape=node.shape)
-    if node.op == "add":
-        on = tuple(name for name in node.inputs if name not in off)
-        return node.model_copy(update={"inputs": on or node.inputs[:1]})
-    return node
 
 
 def _module(node: Node, shapes: dict[str, tuple[int, ...]]) -> nn.Module | None:

@@ -25,6 +25,7 @@ from amla.trainers.checkpoint import (
 from amla.trainers.surgery import Array, Arrays, operate, operate_average, operate_slots
 from amla.trainers.torch.data import Batches
 from amla.trainers.torch.instruments import Instruments
+from amla.trainers.torch.kernels import from_json, join
 from amla.trainers.torch.module import GraphModule
 from amla.trainers.torch.optim import Average, load_slots, make_optimizer, slots
 from amla.trainers.torch.surgery import calibrate
@@ -74,6 +75,7 @@ def begin(job: Job, graph: Graph, batches: Batches, device: torch.device, learne
     module = GraphModule(graph)
     module.reset(job.seed)
     module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stub lacks it
+    join(module, from_json(job.measured.get("kernels")))
     training = job.spec.training
     optimizer = make_optimizer(training.optimizer, module)
     instruments = Instruments(graph, job.spec.instruments, device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,11 @@ from amla.trainers.base import Floats, Reporter, Trainer, silent
 from amla.trainers.checkpoint import MODEL
 from amla.trainers.torch.darts import darts
 from amla.trainers.torch.data import EVALUATION_BATCH, Normalise, to_tensor
-from amla.trainers.torch.device import default_device, device_name
+from amla.trainers.torch.device import default_device, device_name, memory_kept
 from amla.trainers.torch.enas import enas
 from amla.trainers.torch.evaluation import measured_on
 from amla.trainers.torch.instruments import provided
+from amla.trainers.torch.kernels import Rules, join, measured_rules, to_json, wait_for, worthwhile_dtypes
 from amla.trainers.torch.module import GraphModule
 from amla.trainers.torch.optim import clip, make_optimizer, set_rate
 from amla.trainers.torch.score import score
@@ -98,6 +99,7 @@ class TorchTrainer(Trainer):
         probabilities: Floats = torch.cat(answers).numpy()
         return probabilities
 
+    @memory_kept()
     def measure(self, graph: Graph, training: Training, measured: Mapping[str, JsonValue]) -> dict[str, Any]:
         device = default_device()
         module = GraphModule(graph)
@@ -105,16 +107,21 @@ class TorchTrainer(Trainer):
         module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         most = int(str(measured.get("threads") or torch.get_num_threads()))
         precision = training.precision if training.precision != "auto" else measured.get("dtype")
-        dtypes = [str(precision)] if precision else ["float32", "bfloat16"]
+        dtypes = [str(precision)] if precision else worthwhile_dtypes(device)
         settled = device.type != "cpu" or bool(measured.get("threads"))
         fewer = [] if settled else sorted({1, most // 2} - {0, most}, reverse=True)
         ways = [(dtype, most) for dtype in dtypes] + [(dtypes[0], threads) for threads in fewer]
-        seconds = step_seconds(module, training, device, ways)
+        with _threads(most):
+            by_dtype = {dtype: measured_rules(graph, training.batch_size, device, dtype) for dtype in dtypes}
+        seconds = step_seconds(module, training, device, {way: by_dtype[way[0]] for way in ways})
         # the first way is kept where it makes no odds: threads that a small network leaves idle serve a grown one
         best = min(ways, key=lambda way: seconds[way] * (1.0 if way == ways[0] else WORTH))
+        with _threads(best[1]):
+            rules = measured_rules(graph, training.batch_size, device, best[0])
         return {
             "dtype": best[0],
             "threads": best[1],
+            "kernels": to_json(rules),
             "step_seconds": seconds[best],
             "evaluate_seconds": image_seconds(module, device, best[1]),
             "device": device_name(device),
@@ -127,11 +134,14 @@ Way = tuple[str, int]
 
 
 def step_seconds(
-    module: GraphModule, training: Training, device: torch.device, ways: Sequence[Way]
+    module: GraphModule,
+    training: Training,
+    device: torch.device,
+    ways: Mapping[Way, Rules],
 ) -> dict[Way, float]:
     """Seconds of one training step on made-up images, each way: the least of a few, the first left out.
 
-    The ways take turns, so that what else the machine does meets them all alike.
+    ``ways``: with the rules for cells of each. The ways take turns, so that what else the machine does meets them all alike.
     """
     module.train()
     optimizer = make_optimizer(training.optimizer, module)
@@ -151,7 +161,7 @@ def step_seconds(
             clip(parameters, training.clip)
         optimizer.step()
         optimizer.zero_grad()
-        _wait_for(device)
+        wait_for(device)
         return time.perf_counter() - began
 
     times: dict[Way, list[float]] = {way: [] for way in ways}
@@ -159,7 +169,8 @@ def step_seconds(
         for turn in range(TURNS[1]):
             if turn >= TURNS[0] and sum(map(sum, times.values())) > MEASURED * len(ways):
                 break
-            for dtype, threads in ways:
+            for (dtype, threads), rules in ways.items():
+                join(module, rules)
                 with _threads(threads):
                     times[dtype, threads].append(step(dtype))
     return {way: min(taken[1:]) for way, taken in times.items()}
@@ -175,14 +186,9 @@ def image_seconds(module: GraphModule, device: torch.device, threads: int) -> fl
         for _ in range(4):
             began = time.perf_counter()
             module(images)
-            _wait_for(device)
+            wait_for(device)
             times.append(time.perf_counter() - began)
         return min(times[1:]) / len(images)
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _loaded(graph: Graph, arrays: Mapping[str, Any], device: torch.device) -> GraphModule:
@@ -197,7 +203,7 @@ def _one_training(job: Job) -> Iterator[torch.device]:
     """The device and the number of threads of a job; the global generator and the threads are put back behind it."""
     device = torch.device(job.resources.gpu) if job.resources.gpu else default_device()
     wanted = job.resources.threads or int(str(job.measured.get("threads") or 0))
-    with _threads(wanted), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with _threads(wanted), memory_kept(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield device
 
 
