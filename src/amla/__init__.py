@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from amla.api import SearchResult, Watch, resume, run, search
     from amla.classifier import ImageClassifier
+    from amla.comparing import compare
 
 __version__ = _version("amla")
-__all__ = ["ImageClassifier", "SearchResult", "Watch", "__version__", "resume", "run", "search"]
+__all__ = ["ImageClassifier", "SearchResult", "Watch", "__version__", "compare", "resume", "run", "search"]
 
 _PLACES = {
     "ImageClassifier": "amla.classifier",
     "SearchResult": "amla.api",
     "Watch": "amla.api",
+    "compare": "amla.comparing",
     "resume": "amla.api",
     "run": "amla.api",
     "search": "amla.api",

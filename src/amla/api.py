@@ -22,7 +22,7 @@ from amla.engine.prepare import new_id, prepare
 from amla.engine.scheduler import Scheduler
 from amla.engine.store import Store, default_url
 from amla.engine.summary import summary
-from amla.errors import DataError, SearchError, SpecError
+from amla.errors import ConfigError, DataError, SearchError, SpecError
 from amla.exporters.base import Model, Weights
 from amla.exporters.folder import load_model, read_weights
 from amla.spec.architecture import MacroArchitecture, MicroArchitecture
@@ -127,17 +127,25 @@ def run(
     store: str | None = None,
     out: str | Path | None = None,
     watch: Watch = Watch(),
+    rename: bool = False,
 ) -> SearchResult:
-    """Prepare, store and run an experiment to its end, and export what it found. Errors: ``AmlaError``."""
+    """Prepare, store and run an experiment to its end, and export what it found. Errors: ``AmlaError``.
+
+    ``rename``: where its name is taken in the store, it gets a number (an error otherwise).
+    """
     trainer = make_trainer(spec.trainer)
     registry.load("executors", spec.executor)
     data = datasets.load(spec.dataset)
+    _check_kind(spec, trainer, data)
     experiment_id = new_id(spec)
     folder = (Path(out) if out else RUNS / experiment_id).absolute()
     if (folder / "report.html").exists():
         raise SpecError(f"{folder} already holds a run; give another --out")
     experiment = prepare(spec, data.info, trainer, str(folder), experiment_id)
     with Store(store or default_url()) as opened:
+        if rename and spec.name is not None:
+            named = spec.model_copy(update={"name": opened.free_name(spec.name)})
+            experiment = experiment.model_copy(update={"spec": named})
         folder.mkdir(parents=True, exist_ok=True)
         opened.create(experiment)
         return _drive(opened, experiment, watch)
@@ -145,7 +153,7 @@ def run(
 
 def resume(name: str, *, store: str | None = None, watch: Watch = Watch()) -> SearchResult:
     """Go on with a stopped or crashed experiment; a finished one is only exported anew. Errors: ``StoreError``."""
-    with Store(store or default_url()) as opened:
+    with Store(store, create=False) as opened:
         return _drive(opened, opened.experiment(name), watch)
 
 
@@ -168,23 +176,25 @@ def _drive(store: Store, experiment: Experiment, watch: Watch) -> SearchResult:
 
 def finish(result: SearchResult) -> list[Path]:
     """Write everything that a run leaves behind into its folder; the exported network is checked against the trained one.
+    A network that was looked up in a table has no weights to be exported.
 
     Errors: ``ExportError`` where they differ by more than 1e-4.
     """
     experiment, folder = result.experiment, result.folder
-    data = datasets.load(experiment.spec.dataset)
-    model = Model(architecture=result.architecture, data=data.info)
-    weights = read_weights(Path(experiment.trial_folder(result.final.number)))
-    written = export(model, weights, folder, EXPORTS)
-    _check_onnx(model, weights, folder / "model.onnx", make_trainer(experiment.spec.trainer), data)
-    written += reports.write_run(experiment, result.trials, data.info, folder)
-    return written
+    data, trainer = datasets.load(experiment.spec.dataset), make_trainer(experiment.spec.trainer)
+    written: list[Path] = []
+    if trainer.trains:
+        model = Model(architecture=result.architecture, data=data.info)
+        weights = read_weights(Path(experiment.trial_folder(result.final.number)))
+        written += export(model, weights, folder, EXPORTS)
+        _check_onnx(model, weights, folder / "model.onnx", trainer, data)
+    return [*written, *reports.write_run(experiment, result.trials, data.info, folder)]
 
 
 def export(model: Model, weights: Weights, folder: Path, forms: Sequence[str]) -> list[Path]:
     """Write a network into a folder in some of the forms that exporters have. Errors: ``ExportError``, ``PluginError``."""
-    folder.mkdir(parents=True, exist_ok=True)
     exporters = [registry.load("exporters", form)() for form in forms]
+    folder.mkdir(parents=True, exist_ok=True)
     return [path for exporter in exporters for path in exporter.export(model, weights, folder)]
 
 
@@ -218,6 +228,17 @@ def make_trainer(name: str) -> Trainer:
     return trainer
 
 
+def _check_kind(spec: ExperimentSpec, trainer: Trainer, data: Dataset) -> None:
+    if trainer.trains and not data.has_images:
+        raise ConfigError(
+            f"dataset: {spec.dataset.name} is a table of results, not of images; it goes with --trainer tabular"
+        )
+    if not trainer.trains and data.has_images:
+        raise ConfigError(
+            f"dataset: the trainer {spec.trainer!r} looks networks up; give it table:FILE#DATASET, not {spec.dataset.name}"
+        )
+
+
 def final_trial(trials: Sequence[Trial]) -> Trial | None:
     """The trial that was trained to the end; None while there is none."""
     done = [trial for trial in trials if trial.spec.purpose == "final" and trial.state == "done"]
@@ -227,7 +248,7 @@ def final_trial(trials: Sequence[Trial]) -> Trial | None:
 def _same_kind(model: Model, data: Dataset) -> None:
     if data.info.shape != model.data.shape:
         raise DataError(
-            f"the network takes images of {model.data.shape}, the dataset has {data.info.shape}; see --image-size"
+            f"the network takes images of {model.data.shape} (height, width, channels), the dataset has {data.info.shape}"
         )
     if data.info.num_classes != model.data.num_classes:
         raise DataError(

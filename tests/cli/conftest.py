@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typed import TINY, Run, call
-
-Amla = Callable[..., subprocess.CompletedProcess[str]]
+from typed import TINY, Amla, Run, call
 
 
 @pytest.fixture

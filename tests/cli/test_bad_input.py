@@ -13,6 +13,7 @@ from PIL import Image
 from typed import command, environment
 
 QUICK = ("--steps", 2, "--search-steps", 1, "--iterations", 1, "--width", 6)
+TUNED = ("--searcher", "tpe", "--set")
 
 
 def pictures(folder: Path, names: str, count: int = 12) -> None:
@@ -37,6 +38,12 @@ def nothing_was_begun(place: Path) -> bool:
         (("search", "cifar10", "--data-dir", "nowhere"), "nowhere"),
         (("search", "digits", "--searcher", "nack"), "nac"),
         (("search", "digits", "--criterion", "luck"), "criterion"),
+        (("search", "digits", *TUNED, "hyperparameters.schedule.rat={kind: real, low: 0.1, high: 1}"), "schedule.rat"),
+        (("search", "digits", *TUNED, "hyperparameters.ema={kind: real, low: 0.1, high: 2}"), "hyperparameters.ema"),
+        (("search", "digits", *TUNED, "hyperparameters.ema={kind: real, low: 1, high: 0}"), "hyperparameters.ema"),
+        (("search", "digits", *TUNED, "hyperparameters.batch_size={kind: real, low: 8, high: 64}"), "batch_size"),
+        (("search", "digits", *TUNED, "settings.what=training"), "settings.what"),
+        (("search", "digits", "--set", "hyperparameters.ema={kind: real, low: 0, high: 0.9}"), "'tpe'"),
         (("search", "digits", "--width", 3), "width"),
         (("search", "digits", "--width", 0), "width"),
         (("search", "digits", "--set", "settings.max_prunes=3"), "max_prunes"),
@@ -57,15 +64,15 @@ def nothing_was_begun(place: Path) -> bool:
         (("run", "nowhere.yaml"), "nowhere.yaml"),
         (("run", "."), "folder"),
         (("train", "nowhere.json", "digits"), "nowhere.json"),
-        (("resume", "nothing"), "nothing"),
-        (("stop", "nothing"), "nothing"),
-        (("evaluate", "nothing"), "nothing"),
+        (("resume", "nothing"), "no store"),
+        (("stop", "nothing"), "no store"),
+        (("evaluate", "nothing"), "no store"),
         (("evaluate", "."), "experiment.yaml"),
-        (("predict", "nothing", "a.png"), "nothing"),
-        (("export", "nothing"), "nothing"),
+        (("predict", "nothing", "a.png"), "no store"),
+        (("export", "nothing"), "no store"),
         (("convert", "nowhere.json"), "nowhere.json"),
-        (("experiments", "show", "nothing"), "nothing"),
-        (("experiments", "delete", "nothing"), "nothing"),
+        (("experiments", "show", "nothing"), "no store"),
+        (("experiments", "delete", "nothing"), "no store"),
         (("searchers", "nack"), "nac"),
         (("schema", "dream"), "dream"),
     ],
@@ -171,14 +178,14 @@ def test_a_read_only_folder(complaint, tmp_path):
     assert "store" in complaint("search", "digits", *QUICK, "--store", f"sqlite:///{READ_ONLY}/amla.db")
 
 
-def test_a_full_disk(tmp_path):
-    """A limit on the size of files stands for it: either way the system refuses to write more."""
+def test_a_full_disk(tmp_path, amla):
+    """A limit on the size of files stands for it: either way the system refuses to write more. With room again, it goes on."""
 
     def small() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
     done = subprocess.run(
-        command("search", "digits", *QUICK, "--width", 48, "--json"),
+        command("search", "digits", *QUICK, "--width", 48, "--limit", 300, "--name", "full", "--json"),
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
@@ -191,3 +198,8 @@ def test_a_full_disk(tmp_path):
     assert done.stdout == ""
     folders = [path.parent.name for path in tmp_path.rglob("state.safetensors")]
     assert folders == [], "half a checkpoint was left"
+    assert "amla resume" in done.stderr
+    resumed = json.loads(amla("resume", "full", "--json").stdout)
+    assert resumed["state"] == "done"
+    assert resumed["test"]["accuracy"] >= 0.0
+    assert Path(resumed["artifacts"]["model.onnx"]).is_file()

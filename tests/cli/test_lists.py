@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import jsonschema
 
@@ -35,7 +37,7 @@ def test_experiments_delete(finished, amla, tmp_path):
 
 
 def test_an_empty_store(amla):
-    assert json.loads(amla("experiments", "list", "--json").stdout) == []
+    assert "no store" in amla("experiments", "list", "--json", code=2).stderr
 
 
 def test_searchers(amla):
@@ -47,13 +49,30 @@ def test_searchers(amla):
     assert "criterion" in amla("searchers", "nac").stdout
 
 
+def test_a_missing_library_hides_no_other_searcher(tmp_path):
+    program = "import sys; sys.modules['optuna'] = None; from amla.cli import main; main(['searchers', '--json'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    about = {searcher["name"]: searcher["about"] for searcher in json.loads(done.stdout)}
+    assert about.keys() == set(registry.names("searchers"))
+    assert "pip install 'amla[tpe]'" in about["tpe"]
+
+
+def test_spaces(amla):
+    found = json.loads(amla("spaces", "--json").stdout)
+    assert {space["name"] for space in found} == set(registry.names("spaces"))
+    assert json.loads(amla("spaces", "nasbench201", "--json").stdout)["properties"]["cells"]["default"] == 5
+    assert "halvings" in amla("spaces", "darts_cell").stdout
+
+
 def test_datasets(amla):
     found = {dataset["name"] for dataset in json.loads(amla("datasets", "--json").stdout)}
-    assert found == {"digits", "fashion-mnist", "cifar10", "cifar100", "folder", "parquet", "hf", "npz"}
+    assert found == {"digits", "fashion-mnist", "cifar10", "cifar100", "folder", "parquet", "hf", "npz", "table"}
 
 
 def test_schemas(finished, amla):
     schema = json.loads(amla("schema").stdout)
+    assert schema == json.loads(amla("schema", "architecture", "--json").stdout)
     document = json.loads((finished.folder / "architecture.json").read_text())
     jsonschema.validate(document, schema)
     for name in ("graph", "experiment", "trial", "result"):

@@ -2,9 +2,12 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import yaml
 from PIL import Image
@@ -101,3 +104,93 @@ def test_convert_a_task_file(amla, tmp_path, task_files):
 
 def test_convert_recognises_a_system_file(amla, task_files):
     assert amla("convert", task_files / "system.json").stdout
+
+
+def test_another_dataset_is_brought_to_the_size_of_the_network(finished, amla, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "0123456789":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(12):
+            picture = rng.integers(0, 256, (20, 14), np.uint8)
+            Image.fromarray(picture).save(tmp_path / "data" / name / f"{index}.png")
+    assert amla("evaluate", finished.folder, "folder:data").stdout.startswith("test: accuracy ")
+
+
+def test_a_system_file_is_explained_in_json_too(amla, tmp_path):
+    (tmp_path / "system.json").write_text('{"database": {"password": "secret"}, "services": ["train"]}')
+    done = amla("convert", "system.json", "--json")
+    assert "secret" not in done.stdout
+    (first, *keys) = json.loads(done.stdout)
+    assert first == "system.json of AMLA 0.x sets nothing here:"
+    assert any(line.startswith("database: ") for line in keys)
+
+
+def test_every_form_tells_the_same_class(finished, amla, digit_files, tmp_path):
+    """``amla predict``, ``network.py`` in a Python without AMLA, and ``model.onnx``, on the same image files."""
+    answers = json.loads(amla("predict", finished.folder, *digit_files, "--json").stdout)
+    program = (
+        "import runpy, sys; sys.modules['amla'] = None; sys.argv = sys.argv[1:]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    words = [sys.executable, "-I", "-c", program, str(finished.folder / "network.py"), *map(str, digit_files)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.rsplit(" ", 2)[-2] for line in done.stdout.splitlines()] == [answer["class"] for answer in answers]
+    pixels = np.stack([np.asarray(Image.open(path), np.float32)[None] / 255 for path in digit_files])
+    session = onnxruntime.InferenceSession(finished.folder / "model.onnx")
+    (logits,) = session.run(["logits"], {session.get_inputs()[0].name: pixels})
+    assert [str(place) for place in logits.argmax(1)] == [answer["class"] for answer in answers]
+
+
+def mode_of(path: Path) -> str:
+    with Image.open(path) as image:
+        return image.mode
+
+
+def odd_pictures(folder: Path, count: int) -> None:
+    """Pictures of two shades, of many sizes and of every mode that a camera, a scanner or a drawing program writes."""
+    rng = np.random.default_rng(count)
+    for name, shade in (("dark", 50), ("light", 200)):
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            height, width = (int(side) for side in rng.integers(9, 40, 2))
+            grey = np.clip(rng.normal(shade, 15, (height, width)), 0, 255).astype(np.uint8)
+            image = Image.fromarray(grey)
+            match index % 5:
+                case 0:
+                    image = image.convert("RGBA")
+                case 1:
+                    image = image.convert("RGB").quantize(16)
+                case 2:
+                    image = Image.fromarray(grey.astype(np.uint16) * 257)
+                case 3:
+                    image = image.convert("RGB")
+            image.save(folder / name / f"{index}.png")
+
+
+def test_a_folder_of_splits_with_pictures_of_every_kind(amla, tmp_path):
+    for split, count in (("train", 20), ("valid", 5), ("test", 10)):
+        odd_pictures(tmp_path / "data" / split, count)
+    modes = {mode_of(path) for path in (tmp_path / "data" / "test").rglob("*.png")}
+    assert modes == {"L", "RGB", "RGBA", "P", "I;16"}
+    words = (
+        "--width",
+        6,
+        "--epochs",
+        12,
+        "--search-steps",
+        2,
+        "--iterations",
+        1,
+        "--batch-size",
+        8,
+        "--image-size",
+        12,
+    )
+    found = json.loads(amla("search", "folder:data", *words, "--out", "run", "--json").stdout)
+    assert found["test"]["accuracy"] == 1.0
+    evaluated = json.loads(amla("evaluate", "run", "folder:data", "--json").stdout)
+    assert evaluated["accuracy"] == 1.0
+    files = [f"data/test/{name}/{index}.png" for name in ("dark", "light") for index in range(5)]
+    answers = json.loads(amla("predict", "run", *files, "--json").stdout)
+    assert [answer["class"] for answer in answers] == ["dark"] * 5 + ["light"] * 5

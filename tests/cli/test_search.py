@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import yaml
 from safetensors.numpy import load_file
+from typed import PINNED
 
 import amla as amla_package
 from amla.cli import runs
@@ -113,6 +114,18 @@ def test_the_same_experiment_from_its_file(finished, amla, tmp_path, executor):
     same_weights(tmp_path / "run", finished.folder)
 
 
+@pytest.mark.slow
+def test_two_jobs_in_processes_end_as_one_in_this_process(amla, tmp_path):
+    words = (
+        "search", "digits", "--searcher", "random", "--trials", 3, "--steps", 6, "--search-steps", 3, "--width", 6,
+        "--limit", 100, *PINNED, "--json",
+    )  # fmt: skip
+    one = json.loads(amla(*words, "--out", "one").stdout)
+    two = json.loads(amla(*words, "--out", "two", "--jobs", 2, "--executor", "process").stdout)
+    assert (two["trials"], two["best"], two["test"]) == (one["trials"], one["best"], one["test"])
+    same_weights(tmp_path / "one", tmp_path / "two")
+
+
 def test_the_same_experiment_by_python(finished, tmp_path):
     found = amla_package.search(
         "digits",
@@ -162,7 +175,10 @@ def test_the_options_are_the_keys():
     assert options <= keys
 
 
-@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+EXPERIMENTS = [file for file in sorted(CONFIGS.glob("*.yaml")) if not file.name.startswith("compare-")]
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda path: path.stem)
 def test_the_experiment_files_that_ship(file):
     spec, manner = read_experiment(file, {}, None)
     problem = Problem(
@@ -175,3 +191,28 @@ def test_the_experiment_files_that_ship(file):
 def test_a_time_budget_is_kept(amla):
     found = json.loads(amla("search", "digits", "--time-budget", "20s", "--limit", 300, "--json").stdout)
     assert sum(found["seconds"].values()) <= 20.0
+
+
+def test_two_objectives_have_a_front(amla, tmp_path):
+    words = ("--searcher", "evolution", "--objective", "accuracy", "--objective", "parameters", "--trials", 4)
+    small = ("--width", 12, "--limit", 100, "--search-steps", 2, "--steps", 2, "--name", "two", "--out", "run")
+    found = json.loads(amla("search", "digits", *words, *small, *PINNED, "--json").stdout)
+    shown = json.loads(amla("experiments", "show", "two", "--json").stdout)["trials"]
+    figures = {
+        t["number"]: (t["result"]["metrics"]["valid"]["accuracy"], t["result"]["parameters"])
+        for t in shown
+        if t["spec"]["purpose"] == "search"
+    }
+    front = {p["trial"]: (p["figures"]["accuracy"], p["figures"]["parameters"]) for p in found["front"]}
+    assert front
+    for number, (accuracy, parameters) in front.items():
+        assert figures[number] == (accuracy, parameters)
+        beaten = [f for f in figures.values() if f[0] >= accuracy and f[1] <= parameters and f != front[number]]
+        assert not beaten
+    assert "Pareto front" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_nothing_is_made_where_only_something_is_read(complaint, tmp_path):
+    for words in (("experiments", "list"), ("evaluate", "nothing")):
+        assert "no store" in complaint(*words)
+    assert not list(tmp_path.iterdir())

@@ -35,3 +35,12 @@ def test_it_runs(amla, tmp_path, task_files, name):
 
 def test_a_system_file_sets_nothing(complaint, task_files):
     assert "system.json" in complaint("run", task_files / "system.json")
+
+
+def test_a_file_may_be_run_again(amla, complaint, tmp_path):
+    """What the file calls itself is no reason to refuse it; a name that is typed is meant."""
+    keys = "name: mine, dataset: digits, steps: 2, search_steps: 1, iterations: 1, width: 6, limit: 60"
+    (tmp_path / "e.yaml").write_text(f"{{{keys}, threads: 1, precision: float32}}")
+    names = [json.loads(amla("run", "e.yaml", "--json").stdout)["name"] for _ in range(2)]
+    assert names == ["mine", "mine-2"]
+    assert "--name" in complaint("run", "e.yaml", "--name", "mine", "--quiet")

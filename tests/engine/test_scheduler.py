@@ -19,6 +19,7 @@ from amla.errors import SearchError
 from amla.executors.base import Executor
 from amla.executors.inline import InlineExecutor
 from amla.executors.process import ProcessExecutor
+from amla.spec.training import Budget
 from amla.spec.trial import Progress, Trial
 from amla.testing import tiny
 
@@ -353,6 +354,21 @@ def test_seconds_are_counted_as_trials_cost_them(made: Make, jobs: int) -> None:
     run(store, Scripted(seconds=1.0))
     # three cost 3 s; what was under way by then, as far as was known, is not taken back
     assert purposes(store) == "s" * (3 + jobs - 1) + "ft"
+
+
+def test_the_final_training_gets_the_time_that_is_left(made: Make) -> None:
+    """The search ends at 70 % of 10 s, with the fourth trial; that leaves 2 s. Where a trial overran all, 5 %."""
+    store = made(time_budget=10.0, exact_time=True)
+    run(store, Scripted(seconds=2.0))
+    assert purposes(store) == "ssssft"
+    assert store.trials("tiny")[4].spec.budget == Budget(seconds=2.0)
+    store = made("overrun", time_budget=10.0, exact_time=True)
+    run(store, Scripted(seconds=11.0))
+    assert purposes(store) == "sft"
+    assert store.trials("tiny")[1].spec.budget == Budget(seconds=0.5)
+    store = made("said", time_budget=10.0, exact_time=True, final_budget=Budget(steps=3))
+    run(store, Scripted(seconds=2.0))
+    assert store.trials("tiny")[-2].spec.budget == Budget(steps=3)
 
 
 # ------------------------------------------------------------------------------------------------------------------ stop

@@ -52,6 +52,17 @@ def test_processes_race_as_threads_do(any_url: str) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------------- opening
+def test_a_name_that_is_taken_gets_the_next_free_number(tmp_path: Path) -> None:
+    with Store(str(tmp_path / "s.db")) as store:
+        assert store.free_name("mine") == "mine"
+        for number, name in enumerate(("mine", "mine-2", "mine-4", "x" * 200)):
+            store.create(tiny.experiment(str(tmp_path), f"id{number}", name=name))
+        assert store.free_name("mine") == "mine-3"
+        assert store.free_name("min") == "min"
+        assert store.free_name("id0") == "id0-2"
+        assert len(store.free_name("x" * 200)) <= 200
+
+
 def test_the_default_is_a_file_below_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AMLA_STORE", raising=False)

@@ -15,6 +15,14 @@ class TestInline(ExecutorSuite):
         return executor
 
 
+class TestSimulated(ExecutorSuite):
+    elsewhere = False
+
+    def make(self, report: Reporter = silent) -> Executor:
+        executor: Executor = registry.load("executors", "simulated")(report)
+        return executor
+
+
 class TestProcess(ExecutorSuite):
     grace = 2.0
 

@@ -14,7 +14,7 @@ from nac_helpers import (
     space,
 )
 
-from amla.errors import SearchError, SpecError
+from amla.errors import SpecError
 from amla.searchers import nac_phases as phases
 from amla.searchers.envelope import Envelope
 from amla.searchers.fixed import Fixed, FixedSettings
@@ -78,7 +78,7 @@ def test_a_first_network_above_the_limits_is_refused_before_anything_is_trained(
     ):
         with pytest.raises(SpecError, match=f"limits.{name}"):
             searcher()
-    with pytest.raises(SearchError, match=rf"5 networks in a row are too large; limits.{name}"):
+    with pytest.raises(SpecError, match=rf"limits.{name}: .* no smaller one was found in the space 'envelope'"):
         RandomSearch(RandomSettings(draws=5), problem).suggest([], 0)
 
 
@@ -104,3 +104,31 @@ def test_the_best_network_above_the_limits_is_not_the_final_one() -> None:
         final = RandomSearch(RandomSettings(), problem).final([best, trials[1]])
         assert final is not None
         assert final.memo == {"found_by": number}
+
+
+@pytest.mark.parametrize("mode", ["afresh", "while_training"])
+@pytest.mark.parametrize("slow", [{1}, {1, 2}, {0, 1, 2}])
+def test_nac_gets_smaller_where_it_is_too_slow_and_ends_with_a_network_that_is_not(mode: Any, slow: set[int]) -> None:
+    problem = limited(max_latency_ms=1)
+    searcher, trials = NAC(NACSettings(mode=mode, iterations=3), problem), []
+    while not searcher.finished:
+        spec = searcher.suggest([], len(trials))
+        assert spec is not None
+        if spec.purpose == "final":
+            break
+        trial = done(spec, len(trials))
+        assert trial.result is not None
+        judged = trial.result.model_copy(update={"feasible": trial.number not in slow})
+        trials.append(trial.model_copy(update={"result": judged}))
+        searcher.observe(trials[-1:])
+    for number in {1, 2} & {number + 1 for number in slow}:
+        assert not trials[number].spec.memo["grown"]
+        assert cost_of(trials[number].spec.architecture) < cost_of(trials[number - 1].spec.architecture)
+    final = searcher.final(trials)
+    fast = [trial for trial in trials if trial.number not in slow]
+    if not fast:
+        assert final is None
+        return
+    assert final is not None
+    assert final.architecture == fast[-1].spec.architecture
+    assert final.parent == (fast[-1].number if mode == "while_training" else None)

@@ -10,14 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amla.errors import SpecError
-from amla.spaces.edits import inner_width, shared, without_layer
+from amla.spaces.edits import edited_operations, inner_width, moved_operations, shared, without_layer
 from amla.spaces.envelope import (
     ENVELOPE,
     EnvelopeSettings,
     EnvelopeSpace,
-    edited_operations,
     fitting_width,
-    moved_operations,
     suited_layers,
     suited_stem,
 )

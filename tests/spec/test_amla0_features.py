@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from typing import Any
 
 import pytest
@@ -292,3 +293,36 @@ def test_any_edit_of_any_file_is_read_or_refused_in_one_line(data: st.DataObject
     if spec is not None:
         assert ExperimentSpec.from_json(spec.to_json()) == spec
         buildable(spec)
+
+
+@pytest.mark.parametrize(
+    ("group", "named"),
+    [
+        ((), "mixup"),
+        (("parameters",), "parameters.mixup"),
+        (("child_training",), "child_training.mixup"),
+        (("child_training", "lr"), "child_training.lr.mixup"),
+        (("init_cell", "Layer0", "Branch0"), "init_cell.Layer0.Branch0.mixup"),
+        (("arch",), "arch.mixup"),
+        (("arch", "network", 0), "arch.network[0].mixup"),
+    ],
+)
+def test_a_key_that_nobody_knows_is_named(group, named):
+    data = copy.deepcopy(macro(layer("3x3")))
+    place: Any = data
+    for key in group:
+        place = place[key]
+    place["mixup"] = 0.2
+    with pytest.raises(SpecError, match=re.escape(f"{named}: no such key")):
+        amla0.convert(data)
+
+
+def test_a_key_that_means_something_elsewhere_is_warned_of():
+    data = copy.deepcopy(macro(layer("3x3")))
+    data["child_training"]["optimizer"]["momentum"] = 0.9
+    data["child_training"]["lr"]["T_mul"] = 2
+    _, warnings = amla0.convert(data)
+    assert [warning.split(" ")[0] for warning in warnings] == [
+        "child_training.optimizer.momentum",
+        "child_training.lr.T_mul",
+    ]

@@ -7,7 +7,7 @@ from hypothesis import given
 
 from amla.errors import SpecError
 from amla.spec import architecture as a
-from amla.spec.costs import costs, depth
+from amla.spec.costs import costs, depth, parameters
 from amla.spec.graph import padding, weights
 from amla.spec.lower import lower
 from amla.testing.strategies import architectures
@@ -173,6 +173,45 @@ def test_a_reduction_cell_of_darts_can_be_written() -> None:
     assert graph.node("cell1/out").shape == (16, 8, 8)
     assert graph.node("cell1/fit/conv").shape == (8, 8, 8)
     assert "cell1/e0/again/depthwise" in graph.by_name()
+
+
+def test_a_norm_may_stand_before_the_head() -> None:
+    head = (a.NormStep(), a.ActivationStep(), a.GlobalPoolStep(), a.DenseStep())
+    graph = lower(one_layer(("3x3", 4)).model_copy(update={"head": head}), (3, 8, 8), 2)
+    assert [node.op for node in graph.nodes[-4:]] == ["norm", "activation", "global_pool", "dense"]
+    after = one_layer(("3x3", 4)).model_copy(update={"head": (a.GlobalPoolStep(), a.NormStep(), a.DenseStep())})
+    with pytest.raises(SpecError, match="needs an image"):
+        lower(after, (3, 8, 8), 2)
+
+
+def test_a_cell_may_be_as_wide_as_its_concatenation() -> None:
+    nodes = (
+        a.CellNode(name="one", operation="1x1", inputs=("last",), channels="width"),
+        a.CellNode(name="out", operation="concat", inputs=("one", "last")),
+    )
+
+    def shapes(fit: bool, bias: bool) -> tuple[tuple[int, ...], int]:
+        network = a.MicroArchitecture(
+            stem=(a.ConvStep(channels=4),),
+            cells={"cell": a.Cell(inputs={"last": 0}, nodes=nodes, fit=fit)},
+            network=(a.Placement(name="c", cell="cell", width=8),),
+            head=(a.GlobalPoolStep(), a.DenseStep()),
+            style=a.Style(fit_bias=bias),
+        )
+        graph = lower(network, (3, 8, 8), 2)
+        return graph.node(graph.nodes[-2].inputs[0]).shape, parameters(graph)
+
+    wide, _ = shapes(fit=False, bias=True)
+    assert wide == (12, 8, 8)
+    (with_bias, many), (without, less) = shapes(fit=True, bias=True), shapes(fit=True, bias=False)
+    assert with_bias == without == (8, 8, 8)
+    assert many - less == 8
+
+
+def test_a_dilated_convolution_is_not_repeated() -> None:
+    style = a.Style(order="act_conv_norm", separable_repeats=2)
+    graph = lower(one_layer(("3x3sep", 2), ("3x3dil2", 2)).model_copy(update={"style": style}), (3, 8, 8), 2)
+    assert sum(node.name.endswith("depthwise") for node in graph.nodes) == 3
 
 
 def test_depth_counts_the_longest_way() -> None:

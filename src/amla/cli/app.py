@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from amla.cli import lists, networks, runs
+from amla.cli import benchmark, comparisons, lists, networks, runs
 
 app = typer.Typer(
     name="amla",
@@ -23,17 +23,20 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     runs.train,
     runs.resume,
     runs.stop,
+    comparisons.compare,
     networks.evaluate,
     networks.predict,
     networks.export,
     networks.convert,
     lists.searchers,
+    lists.spaces,
     lists.datasets,
     lists.schema,
 )
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(lists.experiments, name="experiments")
+app.add_typer(benchmark.app, name="benchmark")
 
 
 @app.callback(invoke_without_command=True)

@@ -19,6 +19,7 @@ from amla.api import SearchResult, Watch
 from amla.engine.prepare import describe
 from amla.engine.rehearsal import make_searcher, rehearse
 from amla.engine.store import Store, default_url
+from amla.reports.words import phrase
 from amla.spec.experiment import Experiment
 from amla.spec.trial import Progress as Told
 from amla.spec.trial import Trial
@@ -203,7 +204,15 @@ def print_result(result: SearchResult) -> None:
         table.add_row("validation accuracy", f"{100 * best['accuracy']:.2f} %")
         table.add_row("parameters", f"{best['parameters']:,}")
         table.add_row("multiply-adds an image", f"{best['flops']:,}")
+        if best["latency_ms"] is not None:
+            table.add_row("latency of an image", f"{best['latency_ms']:.3f} ms")
+        if not best["feasible"]:
+            table.add_row("[red]limits[/]", "[red]broken: it was measured slower than --max-latency-ms[/]")
+        for name, value in best["hyperparameters"].items():
+            table.add_row(name, phrase(value) or str(value))
     table.add_row("search", f"{seconds['search']:.1f} s")
+    if seconds["selection"]:
+        table.add_row("selection", f"{seconds['selection']:.1f} s")
     table.add_row("final training", f"{seconds['final']:.1f} s")
     table.add_row("device", str(summary.get("device", "")))
     console.print(table)

@@ -21,7 +21,7 @@ def list_experiments(store: StoreOption = None, as_json: JsonOption = False) -> 
     from amla.engine.store import Store
     from amla.engine.summary import summary
 
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         found = [summary(e, opened.trials(e.id)) | {"created": e.created} for e in opened.experiments()]
     if as_json:
         typer.echo(json.dumps([{"id": item.pop("experiment"), **item} for item in found], indent=2))
@@ -50,9 +50,10 @@ def show_experiment(
     """One experiment with its trials."""
     from amla.engine.store import Store
     from amla.engine.summary import summary
+    from amla.reports.words import phrase
     from amla.spec.data import Split
 
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         found = opened.experiment(experiment)
         trials = opened.trials(found.id)
     document = summary(found, trials)
@@ -65,6 +66,8 @@ def show_experiment(
     for key in ("experiment", "name", "state", "dataset", "searcher", "seed", "device"):
         typer.echo(f"{key:>12}  {document[key]}")
     typer.echo(f"{'folder':>12}  {found.folder}")
+    for name, value in (document["best"] or {}).get("hyperparameters", {}).items():
+        typer.echo(f"{'best':>12}  {name} = {phrase(value) or value}")
     rows = []
     for trial in trials:
         result = trial.result
@@ -95,7 +98,7 @@ def delete_experiment(
     from amla import artifacts
     from amla.engine.store import Store
 
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         found = opened.experiment(experiment)
         opened.delete(found.id)
     if files:
@@ -104,41 +107,29 @@ def delete_experiment(
     typer.echo(json.dumps({"deleted": found.id}) if as_json else f"deleted {found.id}{kept}")
 
 
-def searchers(
-    name: Annotated[str | None, typer.Argument(help="Show the settings of this one.", show_default=False)] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """The search algorithms, or the settings of one."""
-    from amla import registry
+NameArgument = Annotated[str | None, typer.Argument(help="Show the settings of this one.", show_default=False)]
 
-    if name is None:
-        found = {key: _first_line(registry.load("searchers", key)) for key in registry.names("searchers")}
-        _print_named(found, as_json)
-        return
-    schema: dict[str, Any] = registry.load("searchers", name).Settings.model_json_schema()
-    if as_json:
-        typer.echo(json.dumps(schema, indent=2))
-        return
-    typer.echo(_first_line(registry.load("searchers", name)))
-    rows = [
-        [key, json.dumps(value.get("default")), value.get("description", "")]
-        for key, value in schema.get("properties", {}).items()
-    ]
-    _table(["setting", "default", "meaning"], rows)
+
+def searchers(name: NameArgument = None, as_json: JsonOption = False) -> None:
+    """The search algorithms, or the settings of one."""
+    _plugins("searchers", name, as_json)
+
+
+def spaces(name: NameArgument = None, as_json: JsonOption = False) -> None:
+    """The search spaces, or the settings of one."""
+    _plugins("spaces", name, as_json)
 
 
 def datasets(as_json: JsonOption = False) -> None:
     """The kinds of datasets."""
-    from amla import registry
-
-    found = {key: _first_line(registry.load("datasets", key)) for key in registry.names("datasets")}
-    _print_named(found, as_json)
+    _plugins("datasets", None, as_json)
 
 
 def schema(
     document: Annotated[str, typer.Argument(help=f"One of {', '.join(SCHEMAS)}.")] = "architecture",
+    as_json: JsonOption = False,
 ) -> None:
-    """The JSON Schema of a document."""
+    """The JSON Schema of a document; it is JSON with and without --json."""
     from amla.errors import ConfigError
     from amla.spec.architecture import architecture_schema
     from amla.spec.base import Document
@@ -159,6 +150,36 @@ def schema(
     else:
         raise ConfigError(f"there is no document {document!r}; there are: {', '.join(SCHEMAS)}")
     typer.echo(json.dumps(found, indent=2))
+
+
+def _plugins(kind: str, name: str | None, as_json: bool) -> None:
+    """All plug-ins of a kind, or the settings of the one of that name."""
+    from amla import registry
+
+    if name is None:
+        _print_named({key: _about(kind, key) for key in registry.names(kind)}, as_json)
+        return
+    schema: dict[str, Any] = registry.load(kind, name).Settings.model_json_schema()
+    if as_json:
+        typer.echo(json.dumps(schema, indent=2))
+        return
+    typer.echo(_first_line(registry.load(kind, name)))
+    rows = [
+        [key, json.dumps(value.get("default")), value.get("description", "")]
+        for key, value in schema.get("properties", {}).items()
+    ]
+    _table(["setting", "default", "meaning"], rows)
+
+
+def _about(kind: str, name: str) -> str:
+    """What a plug-in is; where a library is missing, what it needs, so that the others are listed all the same."""
+    from amla import registry
+    from amla.errors import PluginError
+
+    try:
+        return _first_line(registry.load(kind, name))
+    except PluginError as error:
+        return str(error)
 
 
 def _first_line(plugin: Any) -> str:

@@ -108,10 +108,10 @@ def convert(
     try:
         data = json.loads(read_text(file))
     except ValueError as error:
-        raise SpecError(f"{file}: not a JSON document: {error}") from None
+        raise SpecError(f"{file}: a task file of AMLA 0.x is JSON, and this is not: {error}") from None
     if amla0.recognise(data) == "system":
-        for line in amla0.system_report(data):
-            typer.echo(line)
+        lines = amla0.system_report(data)
+        typer.echo(json.dumps([line.strip() for line in lines], indent=2) if as_json else "\n".join(lines))
         return
     spec, warnings = amla0.convert(data)
     for warning in warnings:
@@ -129,20 +129,24 @@ def _folder(run: str, store: str | None) -> Path:
 
     if Path(run).is_dir():
         return Path(run)
-    with Store(store) as opened:
+    with Store(store, create=False) as opened:
         return Path(opened.experiment(run).folder)
 
 
 def _dataset(folder: Path, name: str | None, data_dir: str | None) -> DatasetSpec:
-    """The dataset that is named, else the one that the run was made on, with the same split."""
+    """The dataset that is named, at the size of the network's images; else the one that the run was made on, with the same
+    split."""
     import yaml
 
     from amla import artifacts
     from amla.errors import ConfigError
+    from amla.exporters.folder import load_model
     from amla.spec.data import DatasetSpec
 
     if name is not None:
-        return DatasetSpec(name=name, data_dir=data_dir)
+        model, _ = load_model(folder)
+        height, width, _ = model.data.shape
+        return DatasetSpec(name=name, data_dir=data_dir, image_size=height if height == width else None)
     content = artifacts.read(str(folder), "experiment.yaml")
     if content is None:
         raise ConfigError(f"{folder} holds no experiment.yaml: give the folder of a finished run, or name the dataset")

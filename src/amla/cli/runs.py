@@ -32,8 +32,8 @@ TimeOption = Annotated[
     ),
 ]
 JobsOption = Annotated[int | None, typer.Option(help="Trials at once (with --executor process).", show_default=False)]
-ExecutorOption = Annotated[str | None, typer.Option(help="inline or process.", show_default=False)]
-TrainerOption = Annotated[str | None, typer.Option(help="The ML library: torch.", show_default=False)]
+ExecutorOption = Annotated[str | None, typer.Option(help="inline, process or simulated.", show_default=False)]
+TrainerOption = Annotated[str | None, typer.Option(help="The ML library: torch; or tabular.", show_default=False)]
 EpochsOption = Annotated[float | None, typer.Option(help="Epochs of the final training.", show_default=False)]
 StepsOption = Annotated[int | None, typer.Option(help="Steps of the final training.", show_default=False)]
 BatchOption = Annotated[int | None, typer.Option(help="Images a step.", show_default=False)]
@@ -46,6 +46,7 @@ NameOption = Annotated[str | None, typer.Option(help="A name for the experiment.
 def search(
     dataset: Annotated[str, typer.Argument(help="digits, cifar10, folder:PATH, parquet:PATH, ... (`amla datasets`)")],
     searcher: Annotated[str | None, typer.Option(help="See `amla searchers`.", show_default="nac")] = None,
+    space: Annotated[str | None, typer.Option(help="See `amla spaces`.", show_default="envelope")] = None,
     time_budget: TimeOption = None,
     seed: SeedOption = None,
     data_dir: DataDirOption = None,
@@ -63,7 +64,25 @@ def search(
     precision: PrecisionOption = None,
     limit: LimitOption = None,
     image_size: SizeOption = None,
+    objectives: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--objective",
+            metavar="NAME",
+            help="accuracy, parameters, flops, latency_ms or size_mb; again for several.",
+            show_default="accuracy",
+        ),
+    ] = None,
     max_params: Annotated[int | None, typer.Option(help="Parameters at most.", show_default=False)] = None,
+    max_flops: Annotated[
+        int | None, typer.Option(help="Multiply-adds of one image at most.", show_default=False)
+    ] = None,
+    max_size_mb: Annotated[
+        float | None, typer.Option(help="Megabytes of the weights at most.", show_default=False)
+    ] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Milliseconds of one image at most, measured.", show_default=False)
+    ] = None,
     trainer: TrainerOption = None,
     executor: ExecutorOption = None,
     jobs: JobsOption = None,
@@ -81,7 +100,7 @@ def search(
         options.pop(key)
     from amla.engine.options import spec_of
 
-    said = {key: value for key, value in options.items() if value is not None}
+    said = {key: value for key, value in options.items() if value not in (None, [])}
     _start(spec_of(with_settings(said, assignments)), out, store, quiet, as_json)
 
 
@@ -126,6 +145,7 @@ def run(
         store or manner.get("store"),
         quiet or bool(manner.get("quiet")),
         as_json or bool(manner.get("json")),
+        rename=name is None,  # a file may be run again; what is typed is meant
     )
 
 
@@ -184,9 +204,9 @@ def stop(
     as_json: JsonOption = False,
 ) -> None:
     """Stop a running experiment after its next checkpoint; `amla resume` goes on."""
-    from amla.engine.store import Store, default_url
+    from amla.engine.store import Store
 
-    with Store(store or default_url()) as opened:
+    with Store(store, create=False) as opened:
         found = opened.experiment(experiment)
         stopped = found.state in ("created", "running")
         if stopped:
@@ -199,12 +219,14 @@ def stop(
         typer.echo(f"{found.id} does not run: it is {found.state}")
 
 
-def _start(spec: ExperimentSpec, out: Path | None, store: str | None, quiet: bool, as_json: bool) -> None:
+def _start(
+    spec: ExperimentSpec, out: Path | None, store: str | None, quiet: bool, as_json: bool, *, rename: bool = False
+) -> None:
     from amla import api
     from amla.cli.console import watching
 
     with watching(quiet or as_json, store) as watch:
-        result = api.run(spec, store=store, out=out, watch=watch)
+        result = api.run(spec, store=store, out=out, watch=watch, rename=rename)
     _show(result, as_json)
 
 

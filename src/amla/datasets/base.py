@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ class Dataset(ABC):
 
     #: True where the images do not fit in memory: only ``batches`` may be called then.
     streamed: bool = False
+    #: False where it is a table of results, which only a trainer that looks networks up can use.
+    has_images: ClassVar[bool] = True
 
     def __init__(self, spec: DatasetSpec) -> None:
         self.spec = spec

@@ -40,13 +40,17 @@ _HINTS = (
 )
 
 
-def open_engine(url: str) -> Engine:
-    """An engine whose database is there and up to date. A path that ends as in ``SUFFIXES`` is a SQLite file.
+def open_engine(url: str, *, create: bool = True) -> Engine:
+    """An engine whose database is there and up to date. A path that ends as in ``SUFFIXES`` is a SQLite file, which is made
+    only with ``create``.
 
     Errors: ``StoreError`` where it cannot be reached, is none of ours, or was made by a newer program.
     """
     with explained(url):
-        engine = _engine(parsed_url(url))
+        parsed = parsed_url(url)
+        if not create and _is_missing(parsed):
+            raise StoreError(f"there is no store {shown(url)} yet; `amla search` makes one, or give another --store")
+        engine = _engine(parsed)
         try:
             _migrate(engine, url)
         except BaseException:
@@ -112,6 +116,12 @@ def _engine(url: URL) -> Engine:
     sa.event.listen(engine, "connect", _sqlite_settings)
     sa.event.listen(engine, "begin", _sqlite_begin)
     return engine
+
+
+def _is_missing(url: URL) -> bool:
+    """Whether it is a SQLite file that is not there."""
+    in_memory = url.database in (None, "", ":memory:") or "uri" in url.query
+    return url.get_backend_name() == "sqlite" and not in_memory and not Path(str(url.database)).exists()
 
 
 def _sqlite_settings(connection: sqlite3.Connection, _: object) -> None:

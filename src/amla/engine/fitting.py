@@ -14,6 +14,7 @@ from amla.errors import AmlaError, ConfigError, SpecError
 from amla.spec.data import DatasetInfo
 from amla.spec.experiment import ExperimentSpec, Problem
 from amla.spec.lower import lower
+from amla.spec.procedures import PASSES
 from amla.spec.training import Budget
 from amla.spec.trial import Trial
 from amla.trainers.base import Trainer
@@ -26,6 +27,8 @@ RESERVE = 0.2
 WIDE_GAIN = 4.0
 #: Epochs that a network has to get, and those that it gets at most, as shares of what suits the data.
 ENOUGH = (1 / 3, 2.0)
+#: Images that a trial without a training takes the time of, about: several passes over a batch.
+LOOKED_AT = 500
 
 Measured = dict[str, JsonValue]
 
@@ -41,7 +44,8 @@ class Plan(NamedTuple):
     def relative_cost(self) -> float:
         """Multiply-adds of the whole search with its final training, for one step of that; in those of the first trial."""
         flops = [float(max(1, trial.result.flops)) for trial in self.trials if trial.result]
-        searched = sum(f for f, trial in zip(flops, self.trials, strict=True) if trial.spec.purpose == "search")
+        passes = [PASSES.get(trial.spec.procedure, 1.0) for trial in self.trials]
+        searched = sum(f * p for f, p in zip(flops[:-1], passes[:-1], strict=True))
         return (SEARCH_SHARE * searched + flops[-1]) / flops[0]
 
     @property
@@ -61,30 +65,47 @@ def fit(
     """
     assert spec.time_budget is not None
     end = time.monotonic() + spec.time_budget * (1.0 - RESERVE)
+
+    def seconds() -> float:
+        """That are left for trials: all, where the final training ends by the clock, which counts trials only."""
+        return float(spec.time_budget or 0.0) if spec.exact_time else end - time.monotonic()
+
     plans = _plans(spec, problem)
     least = suited_epochs * ENOUGH[0]
-    measured = measure(plans[-1].trials, plans[-1].problem, trainer)
+    threads = spec.resources.threads
+    measured = measure(plans[-1].trials, plans[-1].problem, trainer, threads)
     speed = plans[-1].flops / _step_seconds(measured)
-    left = _left(end, plans[-1], info, measured)
+    left = _left(seconds(), plans[-1], info, measured)
     chosen, epochs = plans[-1], _epochs(plans[-1], left, _step_seconds(measured))
     for plan in plans[:-1]:
-        if _epochs(plan, end - time.monotonic(), plan.flops / speed / WIDE_GAIN) < least:
+        if _epochs(plan, seconds(), plan.flops / speed / WIDE_GAIN) < least:
             continue
-        found = measure(plan.trials, plan.problem, trainer)
-        if (affordable := _epochs(plan, _left(end, plan, info, found), _step_seconds(found))) >= least:
+        found = measure(plan.trials, plan.problem, trainer, threads)
+        if (affordable := _epochs(plan, _left(seconds(), plan, info, found), _step_seconds(found))) >= least:
             chosen, epochs, measured = plan, affordable, found
             break
-    if epochs * problem.train_size < problem.training.batch_size:  # not even a step
+    step = problem.training.batch_size / problem.train_size
+    if spec.exact_time:  # whatever the measurement says: the clock ends search and final training
+        epochs = max(epochs, step)
+    elif epochs < step:
         raise ConfigError(f"time_budget: {spec.time_budget:g} s is too short for a search here; give more")
+    measured = measured | _remembered(spec, chosen, info, measured)
     return chosen.spec, _with_budgets(chosen, min(epochs, suited_epochs * ENOUGH[1])), measured
 
 
-def measure(trials: Sequence[Trial], problem: Problem, trainer: Trainer) -> Measured:
-    """What the trainer measures on the first of these trials."""
+def _remembered(spec: ExperimentSpec, chosen: Plan, info: DatasetInfo, measured: Measured) -> Measured:
+    """The settings of the searcher that were fitted, not said; and how long the validation split takes to read."""
+    fitted = {key: value for key, value in chosen.spec.settings.items() if key not in spec.settings}
+    seconds = float(str(measured.get("evaluate_seconds", 0.0))) * info.sizes["valid"]
+    return {"fitted": fitted, "valid_seconds": seconds}
+
+
+def measure(trials: Sequence[Trial], problem: Problem, trainer: Trainer, threads: int = 0) -> Measured:
+    """What the trainer measures on the first of these trials, with so many CPU threads (0: as many as are best)."""
     if not trials:
         return {}
     graph = lower(trials[0].spec.architecture, problem.input_shape, problem.num_classes)
-    return dict(trainer.measure(graph, problem.training, {}))
+    return dict(trainer.measure(graph, problem.training, {"threads": threads} if threads else {}))
 
 
 def _plans(spec: ExperimentSpec, problem: Problem) -> list[Plan]:
@@ -112,12 +133,18 @@ def _epochs(plan: Plan, seconds: float, step_seconds: float) -> float:
     return steps / max(1, plan.problem.train_size // batch)
 
 
-def _left(end: float, plan: Plan, info: DatasetInfo, measured: Measured) -> float:
-    """Seconds for training until ``end``. Every trial also looks at the validation split once, the last network at the test
-    split too."""
+def _left(seconds: float, plan: Plan, info: DatasetInfo, measured: Measured) -> float:
+    """Of so many seconds, those for training. Every training also looks at the validation split once, the last network at the
+    test split too; a trial that trains nothing looks at a few images."""
     image = float(str(measured.get("evaluate_seconds", 0.0))) / plan.flops
     flops = [float(trial.result.flops) for trial in plan.trials if trial.result]
-    return end - time.monotonic() - image * (info.sizes["valid"] * sum(flops) + info.sizes["test"] * flops[-1])
+    seen = [info.sizes["valid"] if trains else LOOKED_AT for trains in map(_trains, plan.trials)]
+    work = sum(count * f for count, f in zip(seen, flops, strict=True)) + info.sizes["test"] * flops[-1]
+    return seconds - image * work
+
+
+def _trains(trial: Trial) -> bool:
+    return PASSES.get(trial.spec.procedure, 1.0) > 0.0
 
 
 def _with_budgets(plan: Plan, epochs: float) -> Problem:

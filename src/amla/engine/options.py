@@ -4,7 +4,7 @@ every option is a key of the file and a parameter of ``amla.search``."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from amla.errors import ConfigError, SpecError
@@ -75,6 +75,10 @@ def spec_of(options: Mapping[str, Any]) -> ExperimentSpec:
         if key in SHORT:
             part, name = SHORT[key].split(".")
             document.setdefault(part, {})[name] = value
+    if isinstance(document.get("objectives"), str):
+        document["objectives"] = [document["objectives"]]
+    if isinstance(document.get("hyperparameters"), Mapping):
+        document["hyperparameters"] = dict(_flat(document["hyperparameters"]))
     if "time_budget" in document:
         document["time_budget"] = seconds(document["time_budget"])
     document["dataset"].setdefault("seed", document.get("seed", 0))
@@ -82,3 +86,12 @@ def spec_of(options: Mapping[str, Any]) -> ExperimentSpec:
         return ExperimentSpec.parse(document)
     except SpecError as error:
         raise ConfigError(str(error).removeprefix("ExperimentSpec: ")) from None
+
+
+def _flat(hyperparameters: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Groups of hyperparameters as names with dots: ``--set`` goes down into ``hyperparameters.schedule.rate`` key by key."""
+    for name, value in hyperparameters.items():
+        if isinstance(value, Mapping) and value and all(isinstance(inner, Mapping) for inner in value.values()):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from amla.engine.rehearsal import make_searcher
-from amla.engine.summary import search_seconds
+from amla.engine.summary import search_seconds, trained_seconds
 from amla.errors import SearchError
 from amla.searchers.base import Searcher
 from amla.spec.experiment import Experiment
@@ -24,6 +24,9 @@ from amla.spec.trial import Trial, TrialSpec
 TRIES = 2
 #: In the memo of a final trial that the scheduler has issued: the searcher is not shown it.
 CLOSING = "closing"
+#: With ``exact_time``: the share of the budget that the search leaves to the final training, and the least that this gets
+#: where a trial has overrun it.
+FINAL_SHARE, FINAL_LEAST = 0.3, 0.05
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Planner:
 
     def __init__(self, experiment: Experiment) -> None:
         self.id, self.spec, self.problem = experiment.id, experiment.spec, experiment.problem
+        self.valid_seconds = float(str(experiment.measured.get("valid_seconds", 0.0)))
         self.searcher = self._fresh()
         self._shown: list[int] = []
 
@@ -71,26 +75,20 @@ class Planner:
     def _suggestion(self, trials: Sequence[Trial]) -> TrialSpec | Literal[_Search.OVER] | None:
         """The searcher's next trial; None: wait."""
         most = self.problem.trials
-        if most is not None and sum(trial.spec.purpose == "search" for trial in trials) >= most:
-            return self._own_final(trials)
+        searched = most is not None and len(trials) >= most <= sum(trial.spec.purpose == "search" for trial in trials)
         for shown, active in self._views(trials):
             searcher = self._knowing(shown)
             if searcher.finished or self._spent(shown):
                 return _Search.OVER
             spec = searcher.suggest(active, len(trials))
-            if spec is not None:
+            # with no search trial left, it may still choose among what it found, or have its own last one
+            if spec is not None and not (searched and spec.purpose == "search"):
                 return self._checked(spec, trials)
+        if searched:
+            return _Search.OVER
         if all(trial.finished for trial in trials):
             raise SearchError(f"{self.id}: the searcher suggests nothing, waits for nothing, and is not finished")
         return None
-
-    def _own_final(self, trials: Sequence[Trial]) -> TrialSpec | Literal[_Search.OVER] | None:
-        """No more search trials; but where the searcher's very next one is its own last, it may still have it."""
-        if any(not trial.finished for trial in trials):
-            return None
-        searcher = self._knowing(self._in_order(trials))
-        spec = None if searcher.finished else searcher.suggest([], len(trials))
-        return self._checked(spec, trials) if spec is not None and spec.purpose == "final" else _Search.OVER
 
     def _views(self, trials: Sequence[Trial]) -> Iterator[tuple[list[Trial], list[Trial]]]:
         """(trials that the searcher may know, trials that run as far as it knows), to be tried one after the other."""
@@ -105,7 +103,9 @@ class Planner:
 
     def _spent(self, shown: Sequence[Trial]) -> bool:
         budget = self.spec.time_budget
-        return budget is not None and search_seconds(shown) >= budget
+        if budget is None:
+            return False
+        return search_seconds(shown) >= budget * (1.0 - FINAL_SHARE if self._by_the_clock else 1.0)
 
     def _checked(self, spec: TrialSpec, trials: Sequence[Trial]) -> TrialSpec:
         parent = spec.parent
@@ -113,7 +113,29 @@ class Planner:
             raise SearchError(
                 f"{self.id}: the searcher lets trial {len(trials)} inherit from {parent}, which has not been done"
             )
-        return spec
+        return self._timed(spec, trials)
+
+    # ----------------------------------------------------------------------------------------------------------- exact time
+    @property
+    def _by_the_clock(self) -> bool:
+        """Whether the final training gets what is left of the time budget."""
+        return self.spec.exact_time and self.spec.time_budget is not None and self.spec.final_budget is None
+
+    def _timed(self, spec: TrialSpec, trials: Sequence[Trial]) -> TrialSpec:
+        """The final training for the seconds that are really left once its network has been read on validation. It is
+        stored with the trial, so that a resume repeats it. Its schedule ends with it."""
+        whole = self.spec.time_budget
+        if whole is None or not self._by_the_clock or spec.purpose != "final":
+            return spec
+        left = whole - trained_seconds(trials) - self._evaluate_seconds(trials)
+        seconds = round(max(left, FINAL_LEAST * whole), 3)
+        return spec.model_copy(update={"budget": Budget(seconds=seconds), "horizon": None})
+
+    def _evaluate_seconds(self, trials: Sequence[Trial]) -> float:
+        """How long one reading of the validation split takes: as it was on average, else as it was measured before."""
+        done = [t.result for t in trials if t.state == "done" and t.result]
+        readings = sum(1 + sum(point.accuracy is not None for point in result.curve) for result in done)
+        return sum(result.cost.evaluate_seconds for result in done) / readings if readings else self.valid_seconds
 
     # --------------------------------------------------------------------------------------------------------- the closing
     def _closing(self, trials: Sequence[Trial]) -> TrialSpec | Ended:
@@ -125,7 +147,7 @@ class Planner:
             final = self._knowing(searched).final(searched) if tried < TRIES else None
             if final is None:
                 return Ended("failed", _reason(trials))
-            return final.model_copy(update={"memo": {**final.memo, CLOSING: True}})
+            return self._timed(final, trials).model_copy(update={"memo": {**final.memo, CLOSING: True}})
         tests = [trial for trial in trials if trial.spec.purpose == "test"]
         if any(trial.state == "done" for trial in tests):
             return Ended("done")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,8 +22,8 @@ from amla.errors import ConfigError, PluginError, SearchError, SpecError
 from amla.searchers.base import Searcher
 from amla.spec.costs import costs
 from amla.spec.data import DatasetInfo
-from amla.spec.experiment import Experiment, ExperimentSpec, Problem
-from amla.spec.hyperparameters import extremes, tuned
+from amla.spec.experiment import Experiment, ExperimentSpec, Objective, Problem
+from amla.spec.hyperparameters import check_names, probes, tuned
 from amla.spec.lower import lower
 from amla.spec.objectives import measures
 from amla.spec.training import SGD, Augmentation, Budget, Clip, OneCycle, Training
@@ -39,12 +39,14 @@ def prepare(spec: ExperimentSpec, info: DatasetInfo, trainer: Trainer, folder: s
 
     Errors: ``AmlaError`` in one line for whatever is wrong with the spec, before anything is stored or trained.
     """
-    problem = _problem(spec, info, suited_training(spec, info))
+    problem = _problem(spec, info, suited_training(spec, info), trainer.fidelities)
     check_problem(registry.load("searchers", spec.searcher), spec.searcher, problem)
-    if spec.time_budget is not None:
+    check_budgets(problem, trainer, spec.trainer)
+    if spec.time_budget is not None and trainer.trains:
         spec, problem, measured = fit(spec, info, problem, trainer, default_epochs(problem.train_size))
     else:
-        measured = measure(rehearse(make_searcher(spec, problem), problem, most=1), problem, trainer)
+        first = rehearse(make_searcher(spec, problem), problem, most=1)
+        measured = measure(first, problem, trainer, spec.resources.threads)
     searcher = make_searcher(spec, problem)
     check_needs(searcher, trainer, spec.trainer)
     return Experiment(
@@ -65,19 +67,50 @@ def new_id(spec: ExperimentSpec) -> str:
 
 def check_needs(searcher: Searcher[Any], trainer: Trainer, name: str) -> None:
     """Errors: ``SearchError`` where the trainer lacks an instrument or a procedure that the searcher reads."""
-    lacking = sorted((searcher.needs | searcher.procedures) - trainer.provides)
+    lacking = (searcher.needs | searcher.procedures) - trainer.provides
     if lacking:
-        raise SearchError(f"the trainer {name!r} has no {', '.join(lacking)}, which this search needs")
+        able = [repr(other) for other in registry.names("trainers") if lacking <= _provided(other)]
+        hint = f"; {', '.join(able)} has" if able else ""
+        raise SearchError(f"the trainer {name!r} has no {', '.join(sorted(lacking))}, which this search needs{hint}")
+
+
+def _provided(trainer: str) -> frozenset[str]:
+    """What a trainer has; nothing where its library is not installed."""
+    try:
+        provides: frozenset[str] = registry.load("trainers", trainer).provides
+    except PluginError:
+        return frozenset()
+    return provides
+
+
+def check_budgets(problem: Problem, trainer: Trainer, name: str) -> None:
+    """Errors: ``ConfigError`` where the trainer cannot train so long, or not what the problem asks."""
+    trainer.check(problem)
+    for key, budget in (("budget", problem.budget), ("final_budget", problem.final_budget)):
+        if trainer.fidelities and budget not in trainer.fidelities:
+            known = " or ".join(f"{fidelity.epochs:g}" for fidelity in trainer.fidelities if fidelity.epochs)
+            raise ConfigError(f"{key}: the trainer {name!r} knows trainings of {known} epochs only")
 
 
 def check_problem(searcher: type[Searcher[Any]], name: str, problem: Problem) -> None:
     """Errors: ``ConfigError`` where the problem asks for what this searcher does not do, or for a training that there is
     not; ``PluginError`` where a latency cannot be measured here."""
     if problem.hyperparameters and not searcher.tunes:
-        raise ConfigError(f"hyperparameters: the searcher {name!r} does not search them; 'tpe' and 'random' do")
+        raise ConfigError(
+            f"hyperparameters: the searcher {name!r} does not search them; 'tpe', 'bayes' and 'random' do"
+        )
     if len(problem.objectives) > 1 and not searcher.several_objectives:
         raise ConfigError(f"objectives: the searcher {name!r} takes one only; 'evolution' and 'random' take several")
-    for values in extremes(problem.hyperparameters):
+    metrics = [objective.metric for objective in problem.objectives]
+    twice = next((metric for metric in metrics if metrics.count(metric) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"objectives: {twice} is there twice; say it once")
+    if problem.objectives != (Objective(),) and not searcher.any_objective:
+        raise ConfigError(
+            f"objectives: the searcher {name!r} makes accuracy large and nothing else; limits bound what it may cost"
+        )
+    check_names(problem.hyperparameters)
+    for values in probes(problem.hyperparameters):
         tuned(problem.training, values)
     if measures(problem) and importlib.util.find_spec("onnxruntime") is None:
         raise PluginError(registry.missing("onnxruntime", "a latency"))
@@ -121,8 +154,9 @@ def default_epochs(train_size: int) -> float:
     return float(min(EPOCHS[1], max(EPOCHS[0], round(IMAGES / train_size))))
 
 
-def _problem(spec: ExperimentSpec, info: DatasetInfo, training: Training) -> Problem:
+def _problem(spec: ExperimentSpec, info: DatasetInfo, training: Training, fidelities: Sequence[Budget] = ()) -> Problem:
     epochs = default_epochs(info.sizes["train"])
+    suited = fidelities or (Budget(epochs=epochs * SEARCH_SHARE), Budget(epochs=epochs))
     return Problem(
         space=spec.space,
         space_settings=spec.space_settings,
@@ -134,8 +168,8 @@ def _problem(spec: ExperimentSpec, info: DatasetInfo, training: Training) -> Pro
         train_size=info.sizes["train"],
         seed=spec.seed,
         training=training,
-        budget=spec.budget or Budget(epochs=epochs * SEARCH_SHARE),
-        final_budget=spec.final_budget or Budget(epochs=epochs),
+        budget=spec.budget or suited[0],
+        final_budget=spec.final_budget or suited[-1],
         trials=spec.trials,
     )
 

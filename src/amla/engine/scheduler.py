@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 #: A trial whose worker is lost so often under one scheduler is given up. A resume counts anew: that everything was killed
 #: says nothing against the trial.
 MAX_LOSSES = 3
-#: Seconds to wait between two ticks while nothing happens: at first, and at most.
-WAIT = (0.05, 0.5)
 #: Lines of a worker's log that tell why it died.
 LAST_WORDS = 3
 
@@ -70,9 +68,10 @@ class Scheduler:
         """Tick until the experiment has ended or is to stop. Errors: ``SearchError`` where the search cannot go on."""
         if self.store.experiment(self.id).state != "done":
             self.store.update(self.id, state="running", reason=None)
-        wait = WAIT[0]
+        first, most = self.executor.patience
+        wait = first
         while not self._stopping() and self.tick():
-            wait = WAIT[0] if self._changed else min(WAIT[1], wait * 1.5)
+            wait = first if self._changed else min(most, wait * 1.5)
             if not (self.executor.blocking and self._changed):
                 self.sleep(wait)
         experiment = self.store.experiment(self.id)

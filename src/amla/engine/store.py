@@ -7,6 +7,7 @@ schedulers, or one that was killed and came back, can never both act on the same
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from amla.spec.trial import Result, Trial, TrialSpec, TrialState
 __all__ = ["REVISION", "Store", "default_url"]
 
 DEFAULT_FILE = Path("amla-runs") / "amla.db"
+#: Letters of a name, behind which there is room for a number.
+ROOM = 190
 FINISHED = ("done", "failed", "cancelled")
 
 
@@ -34,11 +37,12 @@ def default_url() -> str:
 
 class Store:
     """Open one with ``with Store(url) as store``; it can be shared by threads. A fresh one gets its tables, an old one is
-    upgraded. Errors, of every method: ``StoreError`` in one line, whatever the database says."""
+    upgraded; without ``create``, that there is none is an error. Errors, of every method: ``StoreError`` in one line,
+    whatever the database says."""
 
-    def __init__(self, url: str | None = None) -> None:
+    def __init__(self, url: str | None = None, *, create: bool = True) -> None:
         self.url = url or default_url()
-        self.engine = open_engine(self.url)
+        self.engine = open_engine(self.url, create=create)
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -72,6 +76,16 @@ class Store:
             free = False
         if not free:
             raise StoreError(f"an experiment called {experiment.name!r} is there already; give another --name")
+
+    def free_name(self, name: str) -> str:
+        """``name``, or where an experiment is called that already, the first free one of ``name-2``, ``name-3``, ..."""
+        stem = name[:ROOM]
+        begins = experiments.c.name.startswith(stem, autoescape=True) | (experiments.c.id == name)
+        with self._read() as connection:
+            rows = connection.execute(sa.select(experiments.c.id, experiments.c.name).where(begins)).all()
+        taken = {called for row in rows for called in row}
+        names = itertools.chain([name], (f"{stem}-{number}" for number in itertools.count(2)))
+        return next(free for free in names if free not in taken)
 
     def experiment(self, name: str) -> Experiment:
         """By id, by name, or by the beginning of an id. Errors: ``StoreError`` where there is none, or several."""

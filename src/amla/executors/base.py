@@ -28,6 +28,8 @@ class Executor(ABC):
 
     #: Whether ``submit`` returns only when the job has ended.
     blocking: ClassVar[bool] = False
+    #: Seconds that the scheduler waits between two looks while nothing happens: at first, and at most.
+    patience: ClassVar[tuple[float, float]] = (0.05, 0.5)
 
     def __init__(self, report: Reporter = silent) -> None:
         self.report = report

@@ -63,7 +63,9 @@ def experiment_yaml(experiment: Experiment) -> str:
         "space_settings": problem.space_settings,
         "resources": resources,
         "name": None,
-        "time_budget": None,
+        "time_budget": experiment.spec.time_budget if experiment.measured.get("simulated") else None,
     }
+    if experiment.spec.exact_time and experiment.spec.time_budget:  # the clock decides again
+        spec |= {"time_budget": experiment.spec.time_budget, "final_budget": experiment.spec.final_budget}
     text = yaml.safe_dump({key: value for key, value in spec.items() if value is not None}, sort_keys=False)
     return f"# {experiment.id}: run it again with `amla run experiment.yaml`\n{text}"

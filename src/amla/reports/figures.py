@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from amla.engine.summary import front
 from amla.exporters.diagram import diagram
-from amla.reports.charts import FINAL, Dot, Line, dot_chart, line_chart, ramp
-from amla.spec.experiment import Experiment
-from amla.spec.trial import Trial
+from amla.reports.charts import FINAL, QUIET, Dot, Line, dot_chart, line_chart, ramp
+from amla.spec.experiment import Experiment, Metric
+from amla.spec.objectives import measured, usable
+from amla.spec.trial import Result, Trial
 
 #: Statistics that a diagram may show as bars: the first one that a trial has.
 SHOWN = ("mean_square", "variance", "taylor", "covariance_entropy", "mean_square_before_norm", "variance_before_norm")
@@ -100,6 +102,31 @@ def curves(trials: Sequence[Trial]) -> list[str]:
         line_chart("Validation accuracy", "optimizer step", accuracy, percent=True),
     ]
     return [chart for chart in charts if chart]
+
+
+def front_charts(experiment: Experiment, trials: Sequence[Trial]) -> list[str]:
+    """The first objective against each other one, of the search trials within the limits; those of the front are green."""
+    first, *others = experiment.problem.objectives
+    best = {point["trial"] for point in front(experiment, trials)}
+    search = [t for t in trained(trials) if t.spec.purpose == "search" and usable(t)]
+    charts = []
+    for other in others:
+        dots = []
+        for trial in search:
+            if trial.result is None:
+                continue
+            place = _shown_as(trial.result, other.metric), _shown_as(trial.result, first.metric)
+            tip = f"trial {trial.number}: {first.metric} {place[1]:,.4g}, {other.metric} {place[0]:,.4g}"
+            found = trial.number in best
+            dots.append(Dot(str(trial.number), FINAL if found else QUIET, place, tip, found))
+        title = f"{first.direction} {first.metric}, {other.direction} {other.metric}"
+        percent = first.metric == "accuracy"
+        charts.append(dot_chart(title, other.metric, dots, percent=percent, least=False))
+    return [chart for chart in charts if chart]
+
+
+def _shown_as(result: Result, metric: Metric) -> float:
+    return measured(result, metric) * (100.0 if metric == "accuracy" else 1.0)
 
 
 def cost_charts(trials: Sequence[Trial]) -> list[str]:

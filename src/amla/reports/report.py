@@ -12,12 +12,12 @@ import jinja2
 from markupsafe import Markup
 
 from amla import artifacts
-from amla.engine.summary import summary
+from amla.engine.summary import summary, tuned_values
 from amla.reports import figures, words
 from amla.reports.charts import short
 from amla.spec.costs import costs
 from amla.spec.data import DatasetInfo
-from amla.spec.experiment import Experiment
+from amla.spec.experiment import Experiment, Problem
 from amla.spec.lower import lower
 from amla.spec.trial import Statistics, Trial
 
@@ -34,7 +34,7 @@ def report(experiment: Experiment, trials: Sequence[Trial], info: DatasetInfo | 
     final = next((t for t in reversed(networks) if t.spec.purpose == "final" and t.state == "done"), None)
     shown = _shown(networks)
     before = figures.predecessors(trials)
-    return _template().render(
+    return template("report.html").render(
         experiment=experiment,
         spec=experiment.spec,
         problem=experiment.problem,
@@ -47,6 +47,7 @@ def report(experiment: Experiment, trials: Sequence[Trial], info: DatasetInfo | 
         rows=[_row(experiment, trial) for trial in networks],
         curves=[Markup(chart) for chart in figures.curves(trials)],
         cost_charts=[Markup(chart) for chart in figures.cost_charts(trials)],
+        front_charts=[Markup(chart) for chart in figures.front_charts(experiment, trials)],
         sections=[
             _section(experiment, trial, before.get(trial.number), _doomed(trial, networks, before)) for trial in shown
         ],
@@ -62,7 +63,8 @@ def write_report(experiment: Experiment, trials: Sequence[Trial], info: DatasetI
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A page of this folder; what is put into it is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("amla.reports"),
         autoescape=True,
@@ -77,7 +79,7 @@ def _template() -> jinja2.Template:
         "duration": words.duration,
         "number": lambda value: f"{value:.4g}",
     }
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _shown(networks: Sequence[Trial]) -> list[Trial]:
@@ -110,7 +112,13 @@ def _asked(experiment: Experiment) -> list[tuple[str, list[tuple[str, str]]]]:
         (f"Space: {problem.space}", words.settings(problem.space_settings) or [("settings", "defaults")]),
         ("Run", words.settings(run)),
         ("Training", words.settings(problem.training.to_data())),
+        *([("Hyperparameters searched", _ranges(problem))] if problem.hyperparameters else []),
     ]
+
+
+def _ranges(problem: Problem) -> list[tuple[str, str]]:
+    """What each hyperparameter may be."""
+    return [(name, words.phrase(parameter.to_data())) for name, parameter in problem.hyperparameters.items()]
 
 
 def _row(experiment: Experiment, trial: Trial) -> dict[str, Any]:
@@ -125,6 +133,7 @@ def _row(experiment: Experiment, trial: Trial) -> dict[str, Any]:
         "result": result,
         "failure": _failure(trial),
         "changes": _changes(trial),
+        "tuned": [(name, words.phrase(value) or str(value)) for name, value in tuned_values(experiment, trial).items()],
     }
 
 

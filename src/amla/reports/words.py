@@ -31,7 +31,7 @@ def phrase(value: Any) -> str:
         inside = ", ".join(parts)
         return f"{head} ({inside})" if head and inside else head or inside
     if isinstance(value, list | tuple):
-        return ", ".join(phrase(part) or str(part) for part in value)
+        return ", ".join("no" if part is False else phrase(part) or str(part) for part in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

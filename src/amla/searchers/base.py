@@ -9,10 +9,11 @@ from typing import ClassVar, Generic, TypeVar
 from pydantic import JsonValue
 
 from amla import registry
-from amla.errors import ConfigError, SearchError, SpecError
+from amla.errors import ConfigError, SearchError
 from amla.spaces.base import AnyArchitecture, SearchSpace
+from amla.spaces.base import space_of as space_of  # noqa: PLC0414  # searchers look for it here
 from amla.spaces.envelope import EnvelopeSpace
-from amla.spaces.limits import excess
+from amla.spaces.limits import excess, repaired
 from amla.spec.base import Document
 from amla.spec.experiment import Problem
 from amla.spec.objectives import fitness, usable
@@ -21,18 +22,6 @@ from amla.spec.trial import Trial, TrialSpec
 
 class SearcherSettings(Document):
     """Base of a searcher's settings: validated, every key with a default; their JSON Schema feeds forms, CLI and Katib."""
-
-
-def space_of(problem: Problem) -> SearchSpace:
-    """The space that a problem names. Errors: ``ConfigError`` that names a wrong key of its settings, ``SpecError`` where
-    its settings make no network."""
-    cls = registry.load("spaces", problem.space)
-    try:
-        settings = cls.Settings.parse(problem.space_settings)
-    except SpecError as error:
-        raise ConfigError(str(error).replace(f"{cls.Settings.__name__}: ", "space_settings.", 1)) from None
-    space: SearchSpace = cls(settings, problem)
-    return space
 
 
 def envelope_space(problem: Problem, searcher: str) -> EnvelopeSpace:
@@ -46,14 +35,22 @@ def envelope_space(problem: Problem, searcher: str) -> EnvelopeSpace:
 S = TypeVar("S", bound=SearcherSettings)
 
 
-def drawn_within(problem: Problem, draw: Callable[[], AnyArchitecture], tries: int = 200) -> AnyArchitecture:
-    """The first architecture of ``draw`` that keeps the limits. Errors: ``SearchError`` where none of ``tries`` does."""
+def drawn_within(
+    problem: Problem, draw: Callable[[], AnyArchitecture], tries: int = 200, space: SearchSpace | None = None
+) -> AnyArchitecture:
+    """The first architecture of ``draw`` that keeps the limits. Where none of ``tries`` does and a ``space`` is given, the
+    last one is repaired there (``limits.repaired``).
+
+    Errors: ``SearchError`` where none keeps them; ``SpecError`` where a repair does not either: nothing is small enough.
+    """
     broken: str | None = None
     for _ in range(tries):
         network = draw()
         broken = excess(network, problem)
         if broken is None:
             return network
+    if space is not None:
+        return repaired(network, space, problem)
     raise SearchError(f"{tries} networks in a row are too large; {broken}")
 
 
@@ -74,6 +71,8 @@ class Searcher(ABC, Generic[S]):
     tunes: ClassVar[bool] = False
     #: Whether it weighs several objectives against each other; else it takes one only.
     several_objectives: ClassVar[bool] = False
+    #: Whether its first objective may be another than validation accuracy.
+    any_objective: ClassVar[bool] = True
     #: Whether its own last trial is the final one (purpose ``final``); else the scheduler asks ``final`` for it.
     closes: bool = False
 
@@ -107,6 +106,11 @@ class Searcher(ABC, Generic[S]):
     @abstractmethod
     def finished(self) -> bool:
         """Whether it has nothing more to suggest, whatever comes."""
+
+    def understudy(self) -> Searcher[S]:
+        """A fresh searcher whose networks cost what this one's do, for a rehearsal, where results mean nothing: one that
+        takes long over a suggestion gives another. By default itself."""
+        return self
 
     def final(self, trials: Sequence[Trial]) -> TrialSpec | None:
         """The training of the network that the search found, to the end. None where there is none.

@@ -15,7 +15,7 @@ A truncated training ends at the experiment's ``budget`` (the paper: 10,000 step
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field, JsonValue
 
@@ -26,8 +26,9 @@ from amla.searchers.nac_criteria import CriterionSettings, Scores, agreement_at_
 from amla.spaces.edits import links_of
 from amla.spaces.envelope import EnvelopeSpace
 from amla.spaces.limits import excess
-from amla.spec.architecture import MacroArchitecture
+from amla.spec.architecture import Architecture, MacroArchitecture
 from amla.spec.experiment import Problem
+from amla.spec.objectives import usable
 from amla.spec.training import Budget
 from amla.spec.trial import Result, Settle, Trial, TrialSpec
 
@@ -130,6 +131,7 @@ class NAC(Searcher[NACSettings]):
     """The search as a sequence of trials; trial i + 1 is constructed from the statistics of trial i."""
 
     Settings = NACSettings
+    any_objective: ClassVar[bool] = False
 
     def __init__(self, settings: NACSettings, problem: Problem) -> None:
         super().__init__(settings, problem)
@@ -178,32 +180,50 @@ class NAC(Searcher[NACSettings]):
             )
         if not self.chain:
             return self._truncated(phases.initialise(self.space), {})
-        network, notes = self._constructed(number)
         if len(self.chain) < self.settings.iterations:
-            return self._truncated(network, notes)
-        return self._last(network, notes)
+            return self._truncated(*self._constructed(number))
+        return self._closing(number)
 
     @property
     def finished(self) -> bool:
-        return len(self.chain) >= self.settings.iterations + (1 if self.closes else 0)
+        lasts = self.closes and bool(self._kept())
+        return len(self.chain) >= self.settings.iterations + (1 if lasts else 0)
 
     def final(self, trials: Sequence[Trial]) -> TrialSpec | None:
         """The network constructed after the last truncated training. Where the budget ended a ``while_training`` search
-        early, that network still inherits what its parent has learnt."""
-        if not self.chain:
-            return None
-        number = max(trial.number for trial in trials) + 1
-        network, notes = self._constructed(number)
-        return self._last(network, notes)
+        early, that network still inherits what its parent has learnt.
+
+        With a limit on latency, which only measuring tells: the last network that was measured and keeps it, as it is; None
+        where none does.
+        """
+        return self._closing(max((trial.number for trial in trials), default=-1) + 1)
 
     # ------------------------------------------------------------------------------------------------------------- helpers
+    def _closing(self, number: int) -> TrialSpec | None:
+        """The training to the end."""
+        kept = self._kept()
+        if not kept:
+            return None
+        if self.problem.limits.max_latency_ms is None:
+            return self._last(*self._constructed(number), kept[-1])
+        return self._last(kept[-1].spec.architecture, {"found_by": kept[-1].number}, kept[-1])
+
+    def _kept(self) -> list[Trial]:
+        """The trials of the chain that keep the limits, as far as these were measured."""
+        return [trial for trial in self.chain if usable(trial)]
+
     def _constructed(self, number: int) -> tuple[MacroArchitecture, dict[str, JsonValue]]:
         """The network made of the last one, and notes on how."""
         parent = self.chain[-1]
         network = parent.spec.architecture
         assert isinstance(network, MacroArchitecture)  # the space has no others
         scores = scores_of(self.settings, network, parent.result, self.problem, number)
-        new, change = construct_within(network, self.space, self.settings, scores, _scalars(parent.result))
+        scalars = _scalars(parent.result)
+        if usable(parent):
+            new, change = construct_within(network, self.space, self.settings, scores, scalars)
+        else:  # measured too slow: it gets smaller only
+            lapsing = self.settings.model_copy(update={"freed_channels": "lapse"})
+            new, change = construct(network, self.space, lapsing, scores, scalars, ())
         notes: dict[str, JsonValue] = {name: list(names) for name, names in change._asdict().items()}
         tau = agreement_at_half(self.settings, network, parent.result)
         if tau is not None:
@@ -215,39 +235,44 @@ class NAC(Searcher[NACSettings]):
         settle = self.settings.settle
         if settle and self.measure:
             settle = settle.model_copy(update={"statistic": self.measure.statistic})
-        return self._trial(network, notes, self.problem.budget, self._horizon()).model_copy(
+        parent = self.chain[-1] if self.chain else None
+        return self._trial(network, notes, self.problem.budget, self._horizon(), parent).model_copy(
             update={"snapshots": (0.5,) if self.measure else (), "settle": settle}
         )
 
-    def _last(self, network: MacroArchitecture, notes: dict[str, JsonValue]) -> TrialSpec:
-        """The training to the end."""
-        horizon = self._horizon(ending=True)
-        final = self._trial(network, notes, self.problem.final_budget, horizon)
+    def _last(self, network: Architecture, notes: dict[str, JsonValue], parent: Trial) -> TrialSpec:
+        """The training to the end, of what ``parent`` has learnt where it inherits."""
+        final = self._trial(network, notes, self.problem.final_budget, self._horizon(parent), parent)
         return final.model_copy(update={"purpose": "final"})
 
     def _trial(
-        self, network: MacroArchitecture, notes: dict[str, JsonValue], budget: Budget, horizon: Budget | None
+        self,
+        network: Architecture,
+        notes: dict[str, JsonValue],
+        budget: Budget,
+        horizon: Budget | None,
+        parent: Trial | None,
     ) -> TrialSpec:
-        inherits = bool(self.chain) and self.closes
+        inherits = parent is not None and self.closes
         return TrialSpec(
             architecture=network,
             training=self.problem.training,
             budget=budget,
             horizon=horizon,
             instruments=tuple(sorted(self.needs)),
-            parent=self.chain[-1].number if inherits else None,
+            parent=parent.number if parent is not None and inherits else None,
             inherit="state" if inherits else "none",
             memo={"iteration": len(self.chain), **notes},
         )
 
-    def _horizon(self, *, ending: bool = False) -> Budget | None:
-        """The length of the one schedule: every truncated training and the last one; for the ``ending`` trial, what has
-        been trained and what it adds. None where each trial has its own schedule."""
+    def _horizon(self, ending: Trial | None = None) -> Budget | None:
+        """The length of the one schedule: every truncated training and the last one; for the last trial, what has been
+        trained up to the one that it is ``ending`` and what it adds. None where each trial has its own schedule."""
         if self.steps is None:
             return None
         truncated, last = self.steps
-        if ending and self.chain[-1].result:
-            return Budget(steps=self.chain[-1].result.position + last)
+        if ending and ending.result:
+            return Budget(steps=ending.result.position + last)
         return Budget(steps=self.settings.iterations * truncated + last)
 
 

@@ -38,7 +38,7 @@ class RandomSearch(Searcher[RandomSettings]):
         if self.seen + len(active) >= self.trials:
             return None
         rng = self.problem.rng(number)
-        network = drawn_within(self.problem, lambda: self.space.sample(rng), self.settings.draws)
+        network = drawn_within(self.problem, lambda: self.space.sample(rng), self.settings.draws, self.space)
         training = tuned(self.problem.training, drawn(self.problem.hyperparameters, rng))
         return TrialSpec(architecture=network, training=training, budget=self.problem.budget)
 

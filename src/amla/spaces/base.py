@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
 
-from amla.errors import SpecError
+from amla import registry
+from amla.errors import ConfigError, SpecError
 from amla.spec.architecture import MacroArchitecture, MicroArchitecture
 from amla.spec.base import Document
 from amla.spec.experiment import Problem
@@ -111,3 +112,62 @@ class SearchSpace(ABC):
         """
         del architecture
         raise SpecError("space: this space has no supernet, so it keeps nothing of one")
+
+
+# --------------------------------------------------------------------------------------------------- what spaces share
+def checked(decisions: Mapping[str, tuple[str, ...]], taken: Mapping[str, str]) -> dict[str, str]:
+    """The options taken, in the order of the decisions. Errors: ``SpecError`` that names a decision without one of its own."""
+    found = {}
+    for name, options in decisions.items():
+        option = taken.get(name)
+        if option not in options:
+            raise SpecError(f"decision {name}: {option!r} is none of {', '.join(options)}")
+        found[name] = option
+    return found
+
+
+def strongest(strengths: Mapping[str, Mapping[str, float]], mixture: str, options: Sequence[str]) -> str:
+    """The option of most strength, the first of several. Errors: ``SpecError`` where one has no strength."""
+    return max(options, key=lambda option: strength(strengths, mixture, option))
+
+
+def strength(strengths: Mapping[str, Mapping[str, float]], mixture: str, option: str) -> float:
+    """How strong an option is. Errors: ``SpecError`` where nobody says."""
+    found = strengths.get(mixture, {}).get(option)
+    if found is None:
+        raise SpecError(f"mixture {mixture}: the option {option!r} has no strength")
+    return found
+
+
+def space_of(problem: Problem) -> SearchSpace:
+    """The space that a problem names. Errors: ``ConfigError`` that names a wrong key of its settings, ``SpecError`` where
+    its settings make no network."""
+    cls = registry.load("spaces", problem.space)
+    try:
+        settings = cls.Settings.parse(problem.space_settings)
+    except SpecError as error:
+        raise ConfigError(str(error).replace(f"{cls.Settings.__name__}: ", "space_settings.", 1)) from None
+    space: SearchSpace = cls(settings, problem)
+    return space
+
+
+def decisions_of_supernet(space: SearchSpace) -> dict[str, tuple[str, ...]]:
+    """The decisions with those options only whose networks the supernet has (it may be of one depth, say).
+
+    Errors: ``SpecError`` where the space has no supernet.
+    """
+    found = space.supernet()
+    evenly = {name: dict.fromkeys(options, 1.0) for name, options in (found.mixtures if found else {}).items()}
+    known = space.encode(space.derive(evenly))
+
+    def there(decision: str, option: str) -> bool:
+        try:
+            space.kept(space.decode({**known, decision: option}))
+        except SpecError:
+            return False
+        return True
+
+    return {
+        decision: tuple(option for option in options if there(decision, option))
+        for decision, options in space.decisions().items()
+    }

@@ -119,3 +119,40 @@ def with_layer(network: MacroArchitecture, stage: str, layer: Layer) -> MacroArc
     """The network with this layer in the place of the one of its name."""
     layers = tuple(layer if item.name == layer.name else item for item in network.stage(stage).layers)
     return with_layers(network, stage, layers)
+
+
+# ------------------------------------------------------------------------------------------ the operations of a stage
+#: The operations of every layer of a stage.
+Choices = tuple[tuple[str, ...], ...]
+
+
+def edited_operations(choices: Sequence[tuple[str, ...]], operations: Sequence[str]) -> Iterator[Choices]:
+    """One operation added to a layer that lacks it, dropped from one that has another, or exchanged for one it lacks."""
+    for place, present in enumerate(choices):
+        absent = [operation for operation in operations if operation not in present]
+        edited = [(*present, operation) for operation in absent]
+        for others in _one_less(present):
+            edited += [others] if others else []
+            edited += [(*others, operation) for operation in absent]
+        for changed in edited:
+            yield (*choices[:place], tuple(sorted(changed, key=operations.index)), *choices[place + 1 :])
+
+
+def moved_operations(choices: Sequence[tuple[str, ...]], operations: Sequence[str]) -> Iterator[Choices]:
+    """One operation exchanged for any other, or moved to another layer from one that has more: as many as before."""
+    for place, present in enumerate(choices):
+        for index, old in enumerate(present):
+            for new in operations:
+                if new != old:
+                    changed = (*present[:index], new, *present[index + 1 :])
+                    yield (*choices[:place], changed, *choices[place + 1 :])
+            others = present[:index] + present[index + 1 :]
+            for target in range(len(choices)) if others else ():
+                if target != place:
+                    moved = list(choices)
+                    moved[place], moved[target] = others, (*choices[target], old)
+                    yield tuple(moved)
+
+
+def _one_less(present: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return [present[:index] + present[index + 1 :] for index in range(len(present))]

@@ -1,5 +1,6 @@
-"""The space of EnvelopeNets (arXiv 1803.06744 section 3): stages of layers, a layer any non-empty set of the envelope's
-branches, skip connections from earlier layers, a widener between two stages.
+"""EnvelopeNets: stages of layers, each any of the envelope's branches, with skips between them (arXiv 1803.06744 section 3).
+
+A layer has at least one branch; a widener stands between two stages.
 
 The edits are pure functions on a ``MacroArchitecture``; NAC's phases and every other searcher use the same ones.
 """
@@ -15,14 +16,23 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from amla.errors import SpecError
-from amla.spaces import envelope_decisions
-from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings
-from amla.spaces.edits import dense_sources, inner_width, shared, with_layers, with_skips, without_layer
+from amla.spaces import envelope_decisions, envelope_supernet, stems
+from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings, Supernet
+from amla.spaces.edits import (
+    dense_sources,
+    edited_operations,
+    inner_width,
+    moved_operations,
+    shared,
+    with_layers,
+    with_skips,
+    without_layer,
+)
 from amla.spaces.limits import excess
+from amla.spaces.stems import conv_stem, one_more_halving, rungs
 from amla.spec.architecture import (
     DEFAULT_HEAD,
     Branch,
-    ConvStep,
     Layer,
     MacroArchitecture,
     Stage,
@@ -40,8 +50,6 @@ WIDTH = 16
 #: Those that a time budget chooses from, and from where on a stage has a layer more.
 WIDTHS = (96, 64, 48, 32, 24, 16, 12, 8)
 WIDE = 48
-#: From so many pixels a side on, a time budget may halve images once more: a network of twice the width for the same cost.
-HALVED_FROM = 16
 _LAYER_NAME = re.compile(r"layer[1-9][0-9]*")
 Count = Annotated[int, Field(ge=1, le=1000)]
 
@@ -99,8 +107,8 @@ class EnvelopeSpace(SearchSpace):
         widths = sorted({max(width, least) for width in WIDTHS}, reverse=True)
         suited = suited_layers(problem)
         deep, shallow = [layers + 1 for layers in suited], [1 for _ in suited]
-        side = max(problem.input_shape[1:])
-        halved = {"halvings": _halvings(side) + 1} if side >> _halvings(side) >= HALVED_FROM else {}
+        more = one_more_halving(problem)
+        halved: dict[str, JsonValue] = {} if more is None else {"halvings": more}
         ladder: list[dict[str, JsonValue]] = [
             {"width": width} | ({"layers": list(deep)} if width >= WIDE else {})
             for width in widths
@@ -112,16 +120,15 @@ class EnvelopeSpace(SearchSpace):
         # lists that a user gave one a stage would not fit another depth; nor does max_layers of their own
         fixed = set(said) | ({"layers"} if {"blocks", "max_layers"} & set(said) else set())
         fixed |= {"halvings"} if "stem" in said else set()
-        seen: list[dict[str, JsonValue]] = []
-        for rung in ladder:
-            open_ = {key: value for key, value in rung.items() if key not in fixed}
-            if open_ not in seen:
-                seen.append(open_)
-                yield open_
+        yield from rungs(ladder, fixed)
 
     def initial(self) -> MacroArchitecture:
         """The EnvelopeNet itself: every layer with every branch, and dense skip inputs if skips are on."""
-        network = self.bare([[self.operations] * layers for layers in self.layers])
+        return self.envelope(self.layers)
+
+    def envelope(self, depth: Sequence[int]) -> MacroArchitecture:
+        """An EnvelopeNet with so many layers in each stage."""
+        network = self.bare([[self.operations] * layers for layers in depth])
         if self.skips:
             for stage in network.stages:
                 for layer in stage.layers:
@@ -224,6 +231,15 @@ class EnvelopeSpace(SearchSpace):
 
     def size(self) -> int:
         return envelope_decisions.size(self)
+
+    def supernet(self) -> Supernet | None:
+        return envelope_supernet.supernet(self)
+
+    def derive(self, strengths: Mapping[str, Mapping[str, float]]) -> MacroArchitecture:
+        return envelope_supernet.derive(self, strengths)
+
+    def kept(self, architecture: AnyArchitecture) -> dict[str, tuple[str, ...]]:
+        return envelope_supernet.kept(self, _macro(architecture))
 
     # ------------------------------------------------------------------------------------------------------------- helpers
     def _check_lengths(self) -> None:
@@ -342,8 +358,7 @@ def suited_layers(problem: Problem) -> tuple[int, ...]:
 def suited_stem(problem: Problem, channels: int, halvings: int | None = None) -> tuple[Step, ...]:
     """A convolution, or as many of stride 2 as there are ``halvings``: by default as bring large images to at most 64
     pixels a side."""
-    count = _halvings(max(problem.input_shape[1:])) if halvings is None else halvings
-    return tuple(ConvStep(channels=channels, stride=2 if count else 1) for _ in range(max(1, count)))
+    return conv_stem(channels, stems.halvings(problem) if halvings is None else halvings)
 
 
 def fitting_width(settings: EnvelopeSettings, problem: Problem) -> int:
@@ -359,47 +374,6 @@ def fitting_width(settings: EnvelopeSettings, problem: Problem) -> int:
 def branch_name(operations: Sequence[str], operation: str) -> str:
     """The name that a branch of this operation has in every layer: its place in the envelope, from 1."""
     return f"branch{operations.index(operation) + 1}"
-
-
-#: The operations of every layer of a stage.
-Choices = tuple[tuple[str, ...], ...]
-
-
-def edited_operations(choices: Sequence[tuple[str, ...]], operations: Sequence[str]) -> Iterator[Choices]:
-    """One operation added to a layer that lacks it, dropped from one that has another, or exchanged for one it lacks."""
-    for place, present in enumerate(choices):
-        absent = [operation for operation in operations if operation not in present]
-        edited = [(*present, operation) for operation in absent]
-        for others in _one_less(present):
-            edited += [others] if others else []
-            edited += [(*others, operation) for operation in absent]
-        for changed in edited:
-            yield (*choices[:place], tuple(sorted(changed, key=operations.index)), *choices[place + 1 :])
-
-
-def moved_operations(choices: Sequence[tuple[str, ...]], operations: Sequence[str]) -> Iterator[Choices]:
-    """One operation exchanged for any other, or moved to another layer from one that has more: as many as before."""
-    for place, present in enumerate(choices):
-        for index, old in enumerate(present):
-            for new in operations:
-                if new != old:
-                    changed = (*present[:index], new, *present[index + 1 :])
-                    yield (*choices[:place], changed, *choices[place + 1 :])
-            others = present[:index] + present[index + 1 :]
-            for target in range(len(choices)) if others else ():
-                if target != place:
-                    moved = list(choices)
-                    moved[place], moved[target] = others, (*choices[target], old)
-                    yield tuple(moved)
-
-
-def _one_less(present: tuple[str, ...]) -> list[tuple[str, ...]]:
-    return [present[:index] + present[index + 1 :] for index in range(len(present))]
-
-
-def _halvings(side: int) -> int:
-    """How often an image of so many pixels a side is halved before its first stage."""
-    return max(0, math.ceil(math.log2(side / 64)))
 
 
 def _macro(architecture: AnyArchitecture) -> MacroArchitecture:

@@ -12,6 +12,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from amla.errors import SpecError
+from amla.spaces.base import checked
 from amla.spaces.edits import dense_sources, with_skips
 from amla.spec.architecture import MacroArchitecture, Stage
 
@@ -25,7 +26,7 @@ Decisions = dict[str, tuple[str, ...]]
 def decisions(space: EnvelopeSpace) -> Decisions:
     """Every decision with its options, stage by stage."""
     found: Decisions = {}
-    for index, (least, most) in enumerate(zip(space.layers, _deepest(space), strict=True)):
+    for index, (least, most) in enumerate(zip(space.layers, deepest(space), strict=True)):
         stage = f"stage{index + 1}"
         if space.blocks:
             for block in range(1, space.blocks[index] + 1):
@@ -51,7 +52,7 @@ def encode(space: EnvelopeSpace, network: MacroArchitecture) -> dict[str, str]:
     for index, stage in enumerate(network.stages):
         if space.blocks:
             taken |= _encoded_blocks(stage)
-        elif len(stage.layers) > _deepest(space)[index]:
+        elif len(stage.layers) > deepest(space)[index]:
             raise SpecError(
                 f"space: {stage.name} has {len(stage.layers)} layers, beyond max_layers: it grew as NAC's last"
             )
@@ -67,10 +68,7 @@ def encode(space: EnvelopeSpace, network: MacroArchitecture) -> dict[str, str]:
 
 def decode(space: EnvelopeSpace, taken: Mapping[str, str]) -> MacroArchitecture:
     """The network that these options make. A layer with every branch off gets the envelope's first operation."""
-    known = decisions(space)
-    for name, options in known.items():
-        if taken.get(name) not in options:
-            raise SpecError(f"decision {name}: {taken.get(name)!r} is none of {', '.join(options)}")
+    checked(decisions(space), taken)
     network = space.bare([_operations(space, index, taken) for index in range(len(space.layers))])
     if space.skips:
         for stage in network.stages:
@@ -90,11 +88,11 @@ def size(space: EnvelopeSpace) -> int:
             total *= math.comb(blocks - 1, layers - 1) * pow(len(space.operations), blocks)
         return total
     cells = (1 << len(space.operations)) - 1
-    depths = [range(least, most + 1) for least, most in zip(space.layers, _deepest(space), strict=True)]
+    depths = [range(least, most + 1) for least, most in zip(space.layers, deepest(space), strict=True)]
     return sum(pow(cells, sum(depth)) << _skip_count(space, depth) for depth in product(*depths))
 
 
-def _deepest(space: EnvelopeSpace) -> tuple[int, ...]:
+def deepest(space: EnvelopeSpace) -> tuple[int, ...]:
     """The most layers that a stage is sampled with."""
     if space.blocks:
         return space.layers
@@ -106,7 +104,7 @@ def _sources(space: EnvelopeSpace, index: int, layer: int) -> Iterator[str]:
     if not space.skips:
         return
     for before in range(index):
-        yield from (f"stage{before + 1}/layer{number}" for number in range(1, _deepest(space)[before] + 1))
+        yield from (f"stage{before + 1}/layer{number}" for number in range(1, deepest(space)[before] + 1))
         if before < index - 1 or layer > 1:
             yield f"stage{before + 1}/widener"
     yield from (f"stage{index + 1}/layer{number}" for number in range(1, layer - 1))

@@ -83,6 +83,12 @@ class DenseStep(Document):
     units: Channels | None = None
 
 
+class NormStep(Document):
+    """The style's norm: for networks whose body ends before it (``act_conv_norm``)."""
+
+    op: Literal["norm"] = "norm"
+
+
 class ActivationStep(Document):
     op: Literal["activation"] = "activation"
 
@@ -96,6 +102,7 @@ Step = Annotated[
     | GlobalPoolStep
     | FlattenStep
     | DenseStep
+    | NormStep
     | ActivationStep,
     Field(discriminator="op"),
 ]
@@ -115,6 +122,9 @@ class Style(Document):
     dropout: Rate = Field(0.0, description="after each branch; 0.2 in the original NAC")
     separable_repeats: int = Field(1, ge=1, le=2, description="DARTS applies a separable convolution twice")
     pool_norm: bool = Field(False, description="DARTS norms the output of a pooling")
+    fit_bias: bool = Field(
+        True, description="of 1x1 convolutions that only bring widths together; NAS-Bench-201 has none"
+    )
 
 
 class Auxiliary(Document):
@@ -257,10 +267,11 @@ class CellNode(Document):
 class Cell(Document):
     """A DAG. ``inputs`` maps names to outputs before it: 0 is the previous cell's, -1 the one before, and so on; before
     the first cell stands the stem. The last node is the output; where its width is not the placement's, a 1x1
-    convolution brings it there."""
+    convolution brings it there, unless ``fit`` is off: a cell of DARTS is as wide as its concatenation."""
 
     inputs: dict[Name, Annotated[int, Field(le=0)]] = Field(min_length=1)
     nodes: tuple[CellNode, ...] = Field(min_length=1)
+    fit: bool = True
 
     @model_validator(mode="after")
     def _references(self) -> Self:
@@ -275,7 +286,8 @@ class Cell(Document):
 
 
 class Placement(Document):
-    """A cell where it stands in the network: its own name, which cell, and the width of its output in channels."""
+    """A cell where it stands in the network: its own name, which cell, and its width in channels (that of its output, and
+    of its nodes that ask for it)."""
 
     name: Name
     cell: Name

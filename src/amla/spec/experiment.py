@@ -92,6 +92,9 @@ class ExperimentSpec(Document):
     final_budget: Budget | None = Field(None, description="of the final training")
     trials: int | None = Field(None, ge=1, description="how many search trials at most")
     time_budget: float | None = Field(None, gt=0.0, description="seconds for search and final training together")
+    exact_time: bool = Field(
+        False, description="with a time budget: the final training ends by the clock, with the budget, not after steps"
+    )
     hyperparameters: dict[str, Hyperparameter] = Field(
         {}, description="keys of `training`, dots going down, with the values to search among"
     )

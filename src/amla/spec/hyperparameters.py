@@ -71,22 +71,43 @@ def tuned(training: Training, values: Mapping[str, JsonValue]) -> Training:
         raise SpecError(str(error).replace("Training: ", "hyperparameters.", 1)) from None
 
 
+def value_of(training: Training, name: str) -> JsonValue:
+    """The value that a training has under a key, dots going down; a group of keys as plain data."""
+    place: Any = training
+    for part in name.split("."):
+        place = getattr(place, part)
+    value: JsonValue = place.to_data() if isinstance(place, Document) else place
+    return value
+
+
 def drawn(parameters: Mapping[str, Hyperparameter], rng: np.random.Generator) -> dict[str, JsonValue]:
     """A value of every parameter, at random as each says."""
     return {name: _draw(parameter, rng) for name, parameter in parameters.items()}
 
 
-def extremes(parameters: Mapping[str, Hyperparameter]) -> list[dict[str, JsonValue]]:
-    """Two settings of all parameters, one from each end: what is wrong with a range shows in one of them."""
-    ends: list[dict[str, JsonValue]] = [{}, {}]
-    for name, parameter in parameters.items():
-        low, high = (
-            (parameter.options[0], parameter.options[-1])
-            if isinstance(parameter, Choice)
-            else (parameter.low, parameter.high)
-        )
-        ends[0][name], ends[1][name] = low, high
-    return ends
+def check_names(parameters: Mapping[str, Hyperparameter]) -> None:
+    """Errors: ``SpecError`` where one hyperparameter lies inside another, so that the order would decide."""
+    for name in parameters:
+        outer = next((other for other in parameters if name.startswith(f"{other}.")), None)
+        if outer is not None:
+            raise SpecError(f"hyperparameters.{name}: it lies inside hyperparameters.{outer}; search one of them")
+
+
+def probes(parameters: Mapping[str, Hyperparameter]) -> list[dict[str, JsonValue]]:
+    """Settings that show what is wrong with a range: both ends of every one, a place in between that is no whole number
+    where it need not be, and every option."""
+    found = [[*p.options] if isinstance(p, Choice) else [p.low, p.high, _between(p)] for p in parameters.values()]
+    most = max(map(len, found), default=0)
+    return [
+        {name: values[turn % len(values)] for name, values in zip(parameters, found, strict=True)}
+        for turn in range(most)
+    ]
+
+
+def _between(parameter: Real | Integer) -> int | float:
+    if isinstance(parameter, Integer):
+        return parameter.low
+    return parameter.low + (parameter.high - parameter.low) / math.pi
 
 
 def _draw(parameter: Hyperparameter, rng: np.random.Generator) -> JsonValue:

@@ -113,9 +113,10 @@ class _Lowering:
     def separable(
         self, name: str, source: str, channels: int, kernel: int, *, stride: int, dilation: int = 1
     ) -> tuple[str, str]:
-        """Depthwise then 1x1 convolution, one norm behind both. Returns (before the norm, output)."""
+        """Depthwise then 1x1 convolution, one norm behind both; a dilated one is never repeated (arXiv 1806.09055 section
+        3.1). Returns (before the norm, output)."""
         before = here = source
-        for repeat in range(self.style.separable_repeats):
+        for repeat in range(self.style.separable_repeats if dilation == 1 else 1):
             at = name if repeat == 0 else f"{name}/again"
             if self.style.order == "act_conv_norm":
                 here = self.activation(f"{at}/act", here)
@@ -155,9 +156,9 @@ class _Lowering:
     # -------------------------------------------------------------------------------------------- bringing things together
     def fit_width(self, name: str, source: str, channels: int) -> str:
         """A plain 1x1 convolution where the width differs, else nothing."""
-        return (
-            source if self.shapes[source][0] == channels else self.conv(f"{name}/conv", source, channels, 1, bias=True)
-        )
+        if self.shapes[source][0] == channels:
+            return source
+        return self.conv(f"{name}/conv", source, channels, 1, bias=self.style.fit_bias)
 
     def pooled_to(self, name: str, source: str, side: Shape) -> str:
         """Max-pooled 2x2 until it has (at most) the resolution ``side``, as the original brings skips to a layer."""
@@ -208,6 +209,9 @@ class _Lowering:
                 return self.same(g.CutoutNode, name, source, size=step.size)
             case "dropout":
                 return self.same(g.DropoutNode, name, source, rate=step.rate)
+            case "norm":
+                self.image(source, name)
+                return self.norm(name, source)
             case "activation":
                 return self.activation(name, source)
             case "global_pool":
@@ -288,7 +292,7 @@ class _Lowering:
             here[node.name] = self.cell_node(
                 f"{placement.name}/{node.name}", node, [here[n] for n in node.inputs], placement
             )
-        return self.fit_width(f"{placement.name}/fit", here[last], placement.width)
+        return self.fit_width(f"{placement.name}/fit", here[last], placement.width) if cell.fit else here[last]
 
     def cell_node(self, name: str, node: CellNode, sources: list[str], placement: Placement) -> str:
         if node.operation in ("add", "concat"):

@@ -99,11 +99,21 @@ class Snapshot(Document):
     statistics: Statistics
 
 
+class Candidate(Document):
+    """A network that was tried with weights that it shares with others, and its accuracy on some training images that
+    these were not learnt by."""
+
+    architecture: Architecture
+    accuracy: float
+
+
 class Result(Document):
     """What came of a trial."""
 
     metrics: dict[Split, dict[str, float]] = {}
     statistics: Statistics = {}
+    scores: dict[str, float] = Field({}, description="of the network at its initialisation, by name; more is better")
+    candidates: tuple[Candidate, ...] = Field((), description="networks found by this one trial, the best first")
     snapshots: tuple[Snapshot, ...] = ()
     curve: tuple[Point, ...] = ()
     feasible: bool = True

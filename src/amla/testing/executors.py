@@ -26,10 +26,12 @@ LONG, MOMENT = 2000, 0.02
 
 class ExecutorSuite:
     """Override ``make``, and ``folder`` where jobs do not run on this machine. ``patience``: seconds for a job to end;
-    ``grace``: seconds in which a cancelled job that does not want to stop is gone."""
+    ``grace``: seconds in which a cancelled job that does not want to stop is gone; ``elsewhere``: whether jobs run outside
+    this process."""
 
     patience: ClassVar[float] = 20.0
     grace: ClassVar[float] = 5.0
+    elsewhere: ClassVar[bool] = True
 
     def make(self, report: Reporter = silent) -> Executor:
         raise NotImplementedError("give the suite your executor")
@@ -179,7 +181,7 @@ class ExecutorSuite:
 
     # ---------------------------------------------------------------------------------------------------------------- helpers
     def only_elsewhere(self, executor: Executor) -> None:
-        if executor.blocking:
+        if executor.blocking or not self.elsewhere:
             pytest.skip("its jobs live and die with this process")
 
     def begun(self, folder: str) -> None:

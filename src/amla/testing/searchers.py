@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 from amla import registry
 from amla.engine.rehearsal import drawn_result
-from amla.searchers.base import Searcher
-from amla.spec.experiment import Problem, trial_seed
+from amla.searchers.base import Searcher, space_of
+from amla.spaces.limits import excess
+from amla.spec.experiment import Limits, Problem, trial_seed
 from amla.spec.lower import lower
 from amla.spec.training import Budget
 from amla.spec.trial import Failure, Result, Trial, TrialSpec
@@ -24,6 +25,8 @@ class SearcherSuite:
     """Override ``name`` (as registered, or ``module:Class``), and ``settings`` and ``problem`` where it needs others."""
 
     name: ClassVar[str]
+    #: Whether it may build what its space has not: networks that are narrower, or given.
+    leaves_space: ClassVar[bool] = False
     settings: ClassVar[dict[str, Any]] = {}
     problem: ClassVar[Problem] = Problem(
         input_shape=(1, 8, 8),
@@ -40,10 +43,12 @@ class SearcherSuite:
         searcher: Searcher[Any] = cls(cls.Settings.parse(self.settings), problem or self.problem)
         return searcher
 
-    def run(self, jobs: int = 1, failing: Sequence[int] = (), seed: int = 0) -> list[Trial]:
+    def run(
+        self, jobs: int = 1, failing: Sequence[int] = (), seed: int = 0, problem: Problem | None = None
+    ) -> list[Trial]:
         """A whole search: ``jobs`` at once, the trials of these numbers failing; rebuilt from its trials at every step, and
         compared with the live one."""
-        problem = self.problem.model_copy(update={"seed": seed})
+        problem = (problem or self.problem).model_copy(update={"seed": seed})
         live = self.make(problem)
         finished: list[Trial] = []
         active: list[Trial] = []
@@ -81,8 +86,13 @@ class SearcherSuite:
 
     def check(self, spec: TrialSpec, known: Sequence[Trial], problem: Problem) -> None:
         lower(spec.architecture, problem.input_shape, problem.num_classes)
+        space = space_of(problem)
+        whole = space.supernet() if spec.procedure not in ("train", "score") else None
+        if whole is None or spec.architecture != whole.architecture:  # all networks in one are none of them
+            assert self.leaves_space or space.contains(spec.architecture), "the space has no such network"
+            assert excess(spec.architecture, problem) is None, "the network breaks a limit"
         assert TrialSpec.from_json(spec.to_json()) == spec
-        assert spec.purpose in ("search", "final")
+        assert spec.purpose in ("search", "selection", "final")
         if spec.parent is not None:
             assert spec.parent in {trial.number for trial in known if trial.state == "done"}
 
@@ -96,6 +106,12 @@ class SearcherSuite:
 
     def test_rebuilt_from_its_trials_with_several_at_once(self) -> None:
         self.run(jobs=3)
+
+    def test_limits_hold(self) -> None:
+        """At most as many parameters as the first network that it tried."""
+        first = next((trial.result for trial in self.run() if trial.result), None)
+        if first is not None:
+            self.run(problem=self.problem.model_copy(update={"limits": Limits(max_params=first.parameters)}))
 
     def test_failed_trials_do_not_stop_it(self) -> None:
         trials = self.run(failing=(0, 2))

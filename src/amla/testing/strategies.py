@@ -77,6 +77,7 @@ def styles() -> SearchStrategy[Style]:
         dropout=st.sampled_from([0.0, 0.2]),
         separable_repeats=st.integers(1, 2),
         pool_norm=st.booleans(),
+        fit_bias=st.booleans(),
     )
 
 

@@ -224,7 +224,7 @@ class TrainerSuite:
     def test_a_budget_in_seconds_ends(self, tmp_path: Path, data: Dataset) -> None:
         result = self.trainer().train(self.job(tmp_path / "0", budget=Budget(seconds=0.3)), data)
         assert result.cost.steps >= 1
-        assert 0.3 <= result.cost.train_seconds < 5.0
+        assert 0.3 <= result.cost.seconds < 5.0  # readings of the validation split are part of them
 
     def test_a_loss_that_is_no_number_ends_the_trial(self, tmp_path: Path, data: Dataset) -> None:
         training = PLAIN.model_copy(update={"schedule": Constant(rate=1e30)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,9 @@ from pydantic import JsonValue
 
 from amla.datasets.base import Dataset, Images
 from amla.spec.data import DatasetInfo, Split
+from amla.spec.experiment import Problem
 from amla.spec.graph import Graph
-from amla.spec.training import Training
+from amla.spec.training import Budget, Training
 from amla.spec.trial import Job, Progress, Result
 
 #: Called now and then with what is going on; answers False where the training is to stop (a checkpoint is left).
@@ -36,6 +37,13 @@ class Trainer(ABC):
 
     #: Instruments (keys of ``spec.trial.INSTRUMENTS``) and procedures (``train``, ``evaluate``, ``score``, ...) it has.
     provides: frozenset[str]
+    #: Whether it trains on images and leaves weights. False: it looks networks up in a table, and needs a dataset that is one.
+    trains: ClassVar[bool] = True
+    #: The only budgets that a trial may have, the shortest first; () where any will do.
+    fidelities: ClassVar[tuple[Budget, ...]] = ()
+
+    def check(self, problem: Problem) -> None:  # noqa: B027  # most trainers take whatever a problem asks
+        """Errors: ``ConfigError`` where it cannot do what the problem asks, before anything runs."""
 
     @abstractmethod
     def train(self, job: Job, data: Dataset, report: Reporter = silent) -> Result:

@@ -15,6 +15,8 @@ T = TypeVar("T")
 D = TypeVar("D", bound=Document)
 #: Digits that a number in a name may have.
 MAX_DIGITS = 6
+#: JSON has no comments, so people put them into keys.
+REMARKS = ("comment", "comments", "description", "note")
 
 _NAMES = {
     int: "a whole number",
@@ -71,11 +73,17 @@ class Keys:
     def warn(self, key: str, words: str) -> None:
         self.warnings.append(f"{self.at(key)} {words}")
 
-    def leftover(self) -> None:
-        """Warn of every key that nobody has read."""
+    def leftover(self, elsewhere: tuple[str, ...] = ()) -> None:
+        """What to make of the keys that nobody has read: remarks, and what has a meaning ``elsewhere``, are warned of.
+
+        Errors: ``SpecError`` that names any other: what it asks for cannot be had.
+        """
         for key in self.data:
-            if key not in self.read:
-                self.warn(str(key), "has no effect: no such key is known")
+            if key in self.read:
+                continue
+            if key not in (*elsewhere, *REMARKS):
+                raise SpecError(f"{self.at(str(key))}: no such key is known; mend its name, or leave it out")
+            self.without_effect(str(key), "it means nothing here")
 
 
 def typed(value: Any, kind: type[T], path: str) -> T:

@@ -17,6 +17,11 @@ STYLE = a.Style(norm_scale=False, norm_epsilon=1e-3, dropout=0.2)
 #: Endings of names of 0.x -> ours.
 _RENAMED = {"dilated": "dil", "avg": "avgpool", "max": "maxpool"}
 
+#: Keys of one block or another of a stem or head.
+_BLOCK_KEYS = (
+    "inputs", "outputs", "kernel_size", "stride", "size", "keep_prob", "bias", "padding", "activation"
+)  # fmt: skip
+
 
 # ------------------------------------------------------------------------------------------------------------ stem and head
 def read_stem(keys: Keys) -> tuple[a.Step, ...]:
@@ -48,7 +53,7 @@ def read_head(keys: Keys) -> tuple[tuple[a.Step, ...], int | None]:
             block.without_effect("inputs", "it follows from what comes in")
             classes = _whole(block, "outputs")
             steps.append(a.DenseStep())
-        block.leftover()
+        block.leftover(_BLOCK_KEYS)
     if classes is None:
         raise SpecError(f"{keys.path}: holds no fc-final, so there is nothing to classify with")
     return tuple(steps), classes
@@ -96,7 +101,7 @@ def _stem_step(block: Keys) -> a.Step:
             kernel=_kernel(block),
             stride=_whole(block, "stride", 2),
         )
-    block.leftover()
+    block.leftover(_BLOCK_KEYS)
     return step
 
 

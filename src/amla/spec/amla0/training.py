@@ -48,7 +48,7 @@ def _optimizer(keys: Keys, weight_decay: float) -> SGD | RMSprop:
         epsilon = _positive(keys, "epsilon", 1.0)
         decay, momentum = _share(keys, "decay", 0.9), _share(keys, "momentum", 0.9)
         found = RMSprop(decay=decay, momentum=momentum, epsilon=epsilon, weight_decay=weight_decay)
-    keys.leftover()
+    keys.leftover(("momentum", "decay", "epsilon"))
     return found
 
 
@@ -74,7 +74,7 @@ def _schedule(keys: Keys) -> Exponential | CosineRestarts:
         found = CosineRestarts(
             rate=_positive(keys, "max"), minimum=minimum, first=_positive(keys, "T_0"), factor=factor
         )
-    keys.leftover()
+    keys.leftover(("initial", "decay", "epochs_per_decay", "max", "min", "T_0", "T_mul"))
     return found
 
 

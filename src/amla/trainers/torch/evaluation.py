@@ -18,6 +18,8 @@ def evaluated(state: State) -> GraphModule:
         return state.module
     module = GraphModule(state.module.graph)
     module.load_state_dict(state.average.values)
+    module.gates = state.module.gates
+    module.close(state.module.off)
     return module.to(  # type: ignore[no-any-return, call-overload]
         device=next(state.module.parameters()).device, memory_format=torch.channels_last
     )

@@ -103,7 +103,7 @@ class Loop:
     def _rate(self) -> float:
         counters, total = self.state.counters, self.horizon
         if self.horizon_seconds is not None:
-            share = min(1.0, (counters.seconds_before + counters.seconds) / self.horizon_seconds)
+            share = min(1.0, (counters.seconds_before + self._clock()) / self.horizon_seconds)
             # as many steps as there would be at the speed so far
             total = counters.position / share if share > 0.0 else math.inf
         return learning_rate(self.training, counters.position, total, self.batches.per_epoch)
@@ -114,23 +114,29 @@ class Loop:
             return True
         if self.steps is not None:
             return counters.step >= self.steps
-        return counters.seconds >= (self.job.spec.budget.seconds or 0.0)
+        return self._clock() >= (self.job.spec.budget.seconds or 0.0)
+
+    def _clock(self) -> float:
+        """Seconds of this trial that count against a budget in seconds: readings of the validation split are part of them."""
+        return self.state.counters.seconds + self.state.counters.evaluate_seconds
 
     # -------------------------------------------------------------------------------------------------------- between steps
     def _after(self, step: int, loss: Tensor) -> None:
         self.state.losses.append(loss)
         if step % CHECK == 0:
             self._must_be_finite(loss)
-        if self.steps is None and len(self.state.losses) >= self.batches.per_epoch:
-            self._point(None)
+        if self.steps is None:
+            counters = self.state.counters
+            if self._reached((len(counters.curve) + 1) / POINTS) and not self._over():
+                self._point(self._evaluate() if self._affordable() else None)
         elif step in self.marks:
             self._point(self._evaluate() if self.marks[step] else None)
         snapshots, wanted = self.state.counters.snapshots, sorted(self.job.spec.snapshots)
         while len(snapshots) < len(wanted) and self._reached(wanted[len(snapshots)]):
-            snapshots.append(Snapshot(step=step, statistics=self.state.instruments.read(self.state.module)))
+            snapshots.append(Snapshot(step=step, statistics=self.state.statistics()))
         settle = self.job.spec.settle
         if settle and step % settle.every == 0:
-            read = self.state.instruments.read(self.state.module)
+            read = self.state.statistics()
             ranking = {block: values[settle.statistic] for block, values in read.items() if settle.statistic in values}
             self.state.counters.looks.append(ranking)
 
@@ -139,7 +145,14 @@ class Loop:
         counters = self.state.counters
         if self.steps is not None:
             return counters.step >= max(1, round(share * self.steps))
-        return counters.seconds >= share * (self.job.spec.budget.seconds or 0.0)
+        return self._clock() >= share * (self.job.spec.budget.seconds or 0.0)
+
+    def _affordable(self) -> bool:
+        """Whether one more reading of the validation split keeps all of them within their share of the seconds so far."""
+        counters = self.state.counters
+        readings = sum(point.accuracy is not None for point in counters.curve)
+        expected = counters.evaluate_seconds * (readings + 1) / max(1, readings)
+        return readings < EVALUATIONS and expected <= EVALUATION_SHARE * self._clock()
 
     def _settled(self) -> bool:
         """Whether the last looks at the ranking agree (off unless the trial has ``settle``)."""

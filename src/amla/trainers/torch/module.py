@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from amla.spec.graph import (
     NormNode,
     PoolNode,
     Shape,
+    ZeroNode,
     padding,
 )
 
@@ -156,18 +157,27 @@ class Dense(nn.Module):
 
 
 class GraphModule(nn.Module):
-    """A network. In training it answers (logits, logits of the auxiliary classifiers), else (logits, nothing)."""
+    """A network. In training it answers (logits, logits of the auxiliary classifiers), else (logits, nothing).
+
+    ``taps`` listen at nodes; ``gates`` multiply the outputs of nodes by numbers.
+    """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
         self.taps: dict[str, Tap] = {}
+        self.gates: dict[str, Tensor] = {}
         shapes = {node.name: node.shape for node in graph.nodes}
         for node in graph.nodes:
             module = _module(node, shapes)
             if module is not None:
                 self.add_module(node.name, module)
-        self._steps = {training: _steps(graph, training) for training in (True, False)}
+        self.close(())
+
+    def close(self, off: Collection[str]) -> None:
+        """From now on the outputs of these nodes are zeros, and what only they need is not computed."""
+        self.off = frozenset(off)
+        self._steps = {training: _steps(self.graph, training, self.off) for training in (True, False)}
 
     def reset(self, seed: int) -> None:
         """Fresh weights, the same for the same seed. The global generator is left as it was."""
@@ -181,8 +191,11 @@ class GraphModule(nn.Module):
         modules = self._modules
         for node, gone in self._steps[self.training]:
             inputs = [values[name] for name in node.inputs]
-            module = modules.get(node.name)
+            module = modules.get(node.name) if node.op != "zero" else None
             out = module(inputs[0]) if module is not None else _compute(node, inputs or [x], self.training)
+            gate = self.gates.get(node.name)
+            if gate is not None:
+                out = out * gate.to(out.dtype)
             tap = self.taps.get(node.name)
             values[node.name] = tap(node.name, out) if tap else out
             for name in gone:
@@ -198,20 +211,40 @@ def build(graph: Graph, seed: int | None = None) -> GraphModule:
     return module
 
 
-def _steps(graph: Graph, training: bool) -> list[tuple[Node, list[str]]]:
-    """The nodes to compute, each with the outputs that nobody needs after it."""
+def by_batch(module: GraphModule) -> GraphModule:
+    """The module set to evaluation, but with norms that go by the statistics of the batch, as in training: what they have
+    seen so far may be nothing, or other networks."""
+    module.eval()
+    for child in module.children():
+        child.train(isinstance(child, Norm))
+    return module
+
+
+def _steps(graph: Graph, training: bool, off: Collection[str]) -> list[tuple[Node, list[str]]]:
+    """The nodes to compute, each with the outputs that nobody needs after it; zeros in the place of those that are off."""
     ends = [graph.output, *(graph.auxiliaries if training else ())]
     needed = set(ends)
-    for node in reversed(graph.nodes):
-        if node.name in needed:
-            needed.update(node.inputs)
-    nodes = [node for node in graph.nodes if node.name in needed]
+    nodes: list[Node] = []
+    for whole in reversed(graph.nodes):
+        if whole.name in needed:
+            nodes.insert(0, _without(whole, off, graph.nodes[0].name) if off else whole)
+            needed.update(nodes[0].inputs)
     last = {name: index for index, node in enumerate(nodes) for name in node.inputs}
     gone: list[list[str]] = [[] for _ in nodes]
     for name, index in last.items():
         if name not in ends:
             gone[index].append(name)
     return list(zip(nodes, gone, strict=True))
+
+
+def _without(node: Node, off: Collection[str], source: str) -> Node:
+    """The node, zeros where it is off; a sum without the zeros. Zeros take the size of the batch from ``source``."""
+    if node.name in off:
+        return ZeroNode(name=node.name, inputs=(source,), shape=node.shape)
+    if node.op == "add":
+        on = tuple(name for name in node.inputs if name not in off)
+        return node.model_copy(update={"inputs": on or node.inputs[:1]})
+    return node
 
 
 def _module(node: Node, shapes: dict[str, tuple[int, ...]]) -> nn.Module | None:

@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from amla.spec.architecture import parse_architecture
 from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.spec.surgery import surgery_plan
-from amla.spec.trial import Job, Point, Snapshot
+from amla.spec.trial import Job, Point, Snapshot, Statistics
 from amla.trainers.torch.data import Batches
 from amla.trainers.torch.instruments import Instruments
 from amla.trainers.torch.module import GraphModule
@@ -64,6 +64,22 @@ class Counters:
         return cls(**data)
 
 
+class Learner(Protocol):
+    """What a procedure learns besides the weights: strengths of operations, a controller."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, for a checkpoint."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what ``tensors`` gave."""
+        ...
+
+    def statistics(self) -> Statistics:
+        """What it has learnt so far, by block."""
+        ...
+
+
 @dataclass
 class State:
     """A training as it stands between two steps."""
@@ -74,9 +90,17 @@ class State:
     instruments: Instruments
     counters: Counters
     losses: list[Tensor] = field(default_factory=list)  # since the last point of the learning curve
+    learner: Learner | None = None
+
+    def statistics(self) -> Statistics:
+        """Those of the instruments, and what was learnt besides the weights."""
+        found = self.instruments.read(self.module)
+        for block, values in (self.learner.statistics() if self.learner else {}).items():
+            found[block] = {**found.get(block, {}), **values}
+        return found
 
 
-def begin(job: Job, graph: Graph, batches: Batches, device: torch.device) -> State:
+def begin(job: Job, graph: Graph, batches: Batches, device: torch.device, learner: Learner | None = None) -> State:
     """The state in which a job's training begins or goes on.
 
     Where the job's folder has a checkpoint, that; else a fresh network, or the parent's with the surgery applied.
@@ -88,7 +112,7 @@ def begin(job: Job, graph: Graph, batches: Batches, device: torch.device) -> Sta
     optimizer = make_optimizer(training.optimizer, module)
     instruments = Instruments(graph, job.spec.instruments, device)
     average = Average(module, training.ema) if training.ema else None
-    state = State(module, optimizer, average, instruments, Counters())
+    state = State(module, optimizer, average, instruments, Counters(), learner=learner)
     torch.manual_seed(job.seed)
     artifacts.write(job.folder, ARCHITECTURE, job.spec.architecture.model_dump_json().encode())
     checkpoint = read_checkpoint(job.folder)
@@ -107,6 +131,8 @@ def save(state: State, folder: str) -> None:
     if state.average:
         tensors |= {f"average/{name}": value for name, value in state.average.values.items()}
         tensors["average_steps"] = torch.tensor(state.average.steps)
+    if state.learner:
+        tensors |= {f"learner/{name}": value for name, value in state.learner.tensors().items()}
     if state.losses:
         tensors["losses"] = torch.stack(state.losses)
     tensors["random/cpu"] = torch.get_rng_state()
@@ -138,6 +164,8 @@ def _restore(state: State, tensors: dict[str, Tensor], counters: Counters) -> No
     state.instruments.load(_part(tensors, "instruments/"))
     if state.average:
         _load_average(state, _part(tensors, "average/"), tensors)
+    if state.learner:
+        state.learner.load(_part(tensors, "learner/"))
     state.losses = list(tensors["losses"]) if "losses" in tensors else []
     torch.set_rng_state(tensors["random/cpu"])
     if torch.cuda.is_available() and "random/cuda" in tensors:

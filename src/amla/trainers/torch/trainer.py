@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,46 +18,48 @@ from amla.datasets.base import Dataset, Images
 from amla.errors import DataError, SearchError, TrialFailure
 from amla.spec.costs import costs
 from amla.spec.data import DatasetInfo, Split
-from amla.spec.graph import Graph, weights
+from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.spec.training import Training
 from amla.spec.trial import Cost, Job, Result
 from amla.trainers.base import Floats, Reporter, Trainer, silent
-from amla.trainers.torch.data import EVALUATION_BATCH, Batches, Normalise, to_tensor
-from amla.trainers.torch.evaluation import evaluated, measured_on
+from amla.trainers.torch.darts import darts
+from amla.trainers.torch.data import EVALUATION_BATCH, Normalise, to_tensor
+from amla.trainers.torch.device import default_device, device_name
+from amla.trainers.torch.enas import enas
+from amla.trainers.torch.evaluation import measured_on
 from amla.trainers.torch.instruments import provided
-from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.module import GraphModule
 from amla.trainers.torch.optim import clip, make_optimizer, set_rate
-from amla.trainers.torch.state import State, begin, save
+from amla.trainers.torch.score import score
+from amla.trainers.torch.train import MODEL, train
 
-MODEL = "model.safetensors"
 #: bfloat16, or fewer threads, are taken where a step is at least so many times as fast: with less to gain, noise would
 #: decide, and one seed would give other results on the same machine.
 WORTH = 1.25
 #: Seconds that the measurement of one way to train takes, about; and its turns, at least and at most.
 MEASURED = 0.3
 TURNS = (2, 12)
-PROCEDURES = frozenset({"train", "evaluate"})
+#: What a trial may ask for by its ``procedure``.
+PROCEDURES: dict[str, Callable[[Job, Dataset, torch.device, Reporter], Result]] = {
+    "train": train,
+    "score": score,
+    "darts": darts,
+    "enas": enas,
+}
 
 
 class TorchTrainer(Trainer):
     """One device: the one that a job is bound to, else a GPU where there is one, else the CPU."""
 
-    provides = provided() | PROCEDURES
+    provides = provided() | {"evaluate", *PROCEDURES}
 
     def train(self, job: Job, data: Dataset, report: Reporter = silent) -> Result:
-        lacking = sorted({*job.spec.instruments, job.spec.procedure} - self.provides)
+        lacking = sorted({*job.spec.instruments, job.spec.procedure} - (provided() | PROCEDURES.keys()))
         if lacking:
             raise SearchError(f"the trainer 'torch' has no {', '.join(lacking)}")
         with _one_training(job) as device, _failures():
-            info = data.info
-            graph = lower(job.spec.architecture, info.input_shape, info.num_classes)
-            batches = Batches(data, job.spec.training.batch_size, job.spec.training.augmentation, job.seed, device)
-            state = begin(job, graph, batches, device)
-            loop = Loop(job, data, state, batches, dtype_of(job), report)
-            loop.run()
-            return self._end(job, data, graph, state, device)
+            return PROCEDURES[job.spec.procedure](job, data, device, report)
 
     def evaluate(self, job: Job, data: Dataset, split: Split) -> Result:
         folder = job.parent_folder or job.folder
@@ -118,61 +119,8 @@ class TorchTrainer(Trainer):
             "device": device_name(device),
         }
 
-    def _end(self, job: Job, data: Dataset, graph: Graph, state: State, device: torch.device) -> Result:
-        """What is left behind, and the result."""
-        counters = state.counters
-        module = evaluated(state)
-        began = time.perf_counter()
-        accuracy, loss = measured_on(module, data, "valid", device)
-        evaluate_seconds = counters.evaluate_seconds + time.perf_counter() - began
-        if not math.isfinite(loss):
-            raise TrialFailure("nan", f"the loss on the validation split is {loss} after step {counters.step}")
-        names = {weight.name for weight in weights(graph.inference())}
-        kept = {k: v.detach().cpu().float().numpy() for k, v in module.state_dict().items() if k in names}
-        artifacts.write(job.folder, MODEL, artifacts.pack(kept))
-        counters.finished = True
-        save(state, job.folder)
-        found = costs(graph)
-        size = min(job.spec.training.batch_size, data.info.sizes["train"])
-        return Result(
-            metrics={"valid": {"accuracy": accuracy, "loss": loss}},
-            statistics=state.instruments.read(state.module),
-            snapshots=tuple(counters.snapshots),
-            curve=tuple(counters.curve),
-            parameters=found.parameters,
-            flops=found.flops,
-            size_mb=found.size_mb,
-            position=counters.position,
-            cost=Cost(
-                seconds=counters.seconds + evaluate_seconds,
-                train_seconds=counters.seconds,
-                evaluate_seconds=evaluate_seconds,
-                steps=counters.step,
-                images=counters.step * size,
-                device=device_name(device),
-            ),
-            artifacts={"model": MODEL, "state": "state.safetensors"},
-        )
-
 
 # ------------------------------------------------------------------------------------------------------------ small parts
-def dtype_of(job: Job) -> str:
-    """float32 or bfloat16: the training's own word, else what was measured for the experiment."""
-    precision = job.spec.training.precision
-    return precision if precision != "auto" else str(job.measured.get("dtype", "float32"))
-
-
-def default_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def device_name(device: torch.device) -> str:
-    """For people: the GPU's name, or the CPU with its number of threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
-
-
 #: A way to train: the dtype of its arithmetic, and CPU threads.
 Way = tuple[str, int]
 
@@ -218,16 +166,17 @@ def step_seconds(
 
 @torch.no_grad()
 def image_seconds(module: GraphModule, device: torch.device, threads: int) -> float:
-    """Seconds that one image takes, in a batch."""
+    """Seconds that one image takes, in a batch: the least of a few."""
     images = torch.zeros((64, *module.graph.input_shape), device=device).contiguous(memory_format=torch.channels_last)
     module.eval()
     with _threads(threads):
-        module(images)
-        _wait_for(device)
-        began = time.perf_counter()
-        module(images)
-        _wait_for(device)
-        return (time.perf_counter() - began) / len(images)
+        times = []
+        for _ in range(4):
+            began = time.perf_counter()
+            module(images)
+            _wait_for(device)
+            times.append(time.perf_counter() - began)
+        return min(times[1:]) / len(images)
 
 
 def _wait_for(device: torch.device) -> None:

@@ -1,0 +1,33 @@
+"""ENAS (arXiv 1802.03268): a controller learns, with the weights of the supernet, which networks to draw; of some drawn at
+last, the best with the shared weights is trained to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from amla.searchers.base import SearcherSettings
+from amla.searchers.one_shot import OneShot
+from amla.spaces.base import AnyArchitecture
+from amla.spec.procedures import ControllerSettings, EnasSettings
+from amla.spec.trial import Result
+
+
+class EnasSearchSettings(SearcherSettings, ControllerSettings):
+    """How the controller learns. Everything else is said by the training and the budget."""
+
+
+class Enas(OneShot[EnasSearchSettings]):
+    """Networks beyond the limits have no reward, and are no candidates."""
+
+    Settings = EnasSearchSettings
+    procedures = frozenset({"enas", "train"})
+    procedure = "enas"
+
+    def asked(self) -> Mapping[str, JsonValue]:
+        data: dict[str, JsonValue] = EnasSettings(problem=self.problem, **self.settings.model_dump()).to_data()
+        return data
+
+    def derived(self, result: Result) -> AnyArchitecture | None:
+        return result.candidates[0].architecture if result.candidates else None
