@@ -78,7 +78,7 @@ def spec_of(architecture: str, trial: str) -> TrialSpec:
 
 
 def without_architecture(spec: TrialSpec) -> dict[str, JsonValue]:
-    return spec.model_dump(mode="json", exclude_defaults=True, exclude={"architecture"})
+    return {key: value for key, value in spec.changed().items() if key != "architecture"}
 
 
 def folder_name(number: int, spec: TrialSpec) -> str:

@@ -147,7 +147,8 @@ def setup_of(experiment: Any) -> Setup:
     if searcher == "nac" and own.artifacts is None:  # nothing to inherit by
         options.setdefault("settings", {}).setdefault("mode", "afresh")
     asked = spec_of(options)
-    if asked.trials is None and spec.max_trial_count > 1 and searcher != "nac":
+    plain = registry.load("searchers", searcher)
+    if asked.trials is None and spec.max_trial_count > 1 and not plain.sequential and plain.procedures == {"train"}:
         asked = asked.model_copy(update={"trials": spec.max_trial_count - (1 if own.final else 0)})
     problem = problem_of(asked, _info(own, shape, classes))
     return Setup(

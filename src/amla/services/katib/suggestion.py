@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -55,10 +56,10 @@ def reply_of(request: Any) -> Any:
 def assignments(suggestion: Suggestion, setup: Setup) -> dict[str, str]:
     """Everything that a trial is told, by name. Errors: ``SearchError`` where it is more than Katib may keep."""
     spec = suggestion.whole
-    parcel = parcels.Parcel.model_validate(suggestion.model_dump(exclude={"whole"}))
+    parcel = {key: value for key, value in suggestion.changed().items() if key != "whole"}
     carried = {
         "architecture": parcels.pack(spec.architecture.to_json()),
-        "trial": parcels.pack(parcel.model_dump_json(exclude_defaults=True)),
+        "trial": parcels.pack(json.dumps(parcel)),
         "number": str(suggestion.number),
         "chain": str(suggestion.chain),
         "iteration": str(spec.memo.get("iteration", suggestion.number)),

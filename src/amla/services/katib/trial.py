@@ -10,14 +10,14 @@ import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from amla import datasets
 from amla.datasets.base import Dataset
 from amla.engine.prepare import problem_of
 from amla.errors import SearchError
 from amla.executors.runner import run_job
-from amla.services.katib import parcels, slots
+from amla.services.katib import flat, parcels, slots
 from amla.services.katib.parcels import Parcel
 from amla.spec.base import Document
 from amla.spec.data import DatasetSpec
@@ -36,7 +36,6 @@ class Place(Document):
     dataset: DatasetSpec
     trainer: str = "torch"
     threads: int = Field(0, ge=0)
-    precision: str | None = Field(None, description="where the training leaves it open")
     artifacts: str | None = Field(None, description="URL that all trials reach")
 
 
@@ -45,7 +44,10 @@ def run(architecture: str, trial: str, place: Place, say: Say) -> Result:
 
     Errors: ``SpecError`` where the texts are not a suggestion's; ``SearchError`` where the training ended badly.
     """
-    parcel, spec = parcels.parcel_of(trial), parcels.spec_of(architecture, trial)
+    return _run(parcels.parcel_of(trial), parcels.spec_of(architecture, trial), place, say)
+
+
+def _run(parcel: Parcel, spec: TrialSpec, place: Place, say: Say) -> Result:
     data = datasets.load(place.dataset)
     with tempfile.TemporaryDirectory(prefix="amla-katib-") as here:
         result = run_job(_job(parcel, spec, place, here), _Reporter(say))
@@ -54,6 +56,14 @@ def run(architecture: str, trial: str, place: Place, say: Say) -> Result:
     for name, value in metrics(result, spec, parcel, _problem(place, data)).items():
         say(line(name, value))
     return result
+
+
+def run_flat(search: str, decisions: str, place: Place, say: Say) -> Result:
+    """Train the network that another algorithm's decisions make, and say what came of it. Errors: as ``run``."""
+    spec, seed = flat.trial_of(search, decisions, place.dataset)
+    digest = parcels.digest(spec.to_data())
+    parcel = Parcel(experiment=digest, number=0, seed=seed, folder=digest, spec={})
+    return _run(parcel, spec, place, say)
 
 
 def metrics(result: Result, spec: TrialSpec, parcel: Parcel, problem: Problem) -> dict[str, float]:
@@ -95,9 +105,6 @@ class _Reporter:
 
 def _job(parcel: Parcel, spec: TrialSpec, place: Place, here: str) -> Job:
     """The job of a trial: in the shared artifacts, where there are any; else in a folder of its own, from nothing."""
-    measured: dict[str, JsonValue] = {"threads": place.threads}
-    if place.precision:
-        measured["dtype"] = place.precision
     folder, parent = here, None
     if place.artifacts is None:
         spec = afresh(spec, parcel.position)
@@ -115,7 +122,6 @@ def _job(parcel: Parcel, spec: TrialSpec, place: Place, here: str) -> Job:
         folder=folder,
         parent_folder=parent,
         resources=Resources(threads=place.threads),
-        measured=measured,
         measures=("latency_ms",) if parcel.latency else (),
     )
 
