@@ -82,9 +82,7 @@ class Katib:
         request.trials.extend(known for trial in reversed(self.trials) if (known := trial_message(trial)))
         reply = call(port, "GetSuggestions", request)
         assert len(reply.parameter_assignments) == count
-        self.assigned += [
-            {one.name: one.value for one in given.assignments} for given in reply.parameter_assignments
-        ]
+        self.assigned += [{one.name: one.value for one in given.assignments} for given in reply.parameter_assignments]
 
     def run(self) -> None:
         """Run every suggestion that has no trial yet."""

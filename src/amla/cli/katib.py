@@ -6,11 +6,22 @@ import json
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
-from amla.cli.options import DataDirOption, JsonOption, QuietOption, SeedOption, SetOption, with_settings
+from amla.cli.options import (
+    DataDirOption,
+    JsonOption,
+    OutOption,
+    QuietOption,
+    SeedOption,
+    SetOption,
+    StoreOption,
+    with_settings,
+)
 
 app = typer.Typer(help="The searchers inside Kubeflow Katib (docs/kubeflow.md).", no_args_is_help=True)
 
@@ -21,7 +32,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "[::]",
     quiet: QuietOption = False,
 ) -> None:
-    """Serve suggestions and early stopping over gRPC until it is told to stop."""
+    """Serve suggestions over gRPC until it is told to stop."""
     from amla.cli.extras import needs
 
     needs("grpc", "grpc_health", what="amla katib serve")
@@ -66,9 +77,7 @@ def trial(
     from amla.spec.data import DatasetSpec
 
     data = DatasetSpec.from_json(dataset) if dataset.startswith("{") else DatasetSpec(name=dataset)
-    place = Place(
-        experiment=experiment, dataset=data, trainer=trainer, threads=threads, artifacts=artifacts or None
-    )
+    place = Place(experiment=experiment, dataset=data, trainer=trainer, threads=threads, artifacts=artifacts or None)
     if search:
         run_flat(search, decisions, place, _now)
     elif architecture and parcel:
@@ -83,16 +92,14 @@ def make_experiment(
     searcher: Annotated[str, typer.Option(help="See `amla searchers`.")] = "nac",
     space: Annotated[str | None, typer.Option(help="See `amla spaces`.", show_default="envelope")] = None,
     form: Annotated[
-        str, typer.Option(help="nas (nasConfig), parameters (with hyperparameters), or flat (for Katib's own algorithms).")
+        str,
+        typer.Option(help="nas (nasConfig), parameters (with hyperparameters), or flat (for Katib's own algorithms)."),
     ] = "nas",
     name: Annotated[str | None, typer.Option(help="The Experiment's name.", show_default="SEARCHER-DATASET")] = None,
     namespace: Annotated[str | None, typer.Option(help="Its namespace.", show_default=False)] = None,
     kind: Annotated[str, typer.Option(help="What runs a trial: Job or TrainJob.")] = "Job",
     image: Annotated[str | None, typer.Option(help="The trials' image.", show_default=False)] = None,
     algorithm: Annotated[str, typer.Option(help="Flat: Katib's algorithm.")] = "random",
-    early_stopping: Annotated[
-        str | None, typer.Option(help="medianstop or successive-halving.", show_default=False)
-    ] = None,
     parallel: Annotated[int, typer.Option(help="Trials at once.", min=1)] = 1,
     gpus: Annotated[int, typer.Option(help="GPUs a trial.", min=0)] = 0,
     cpu: Annotated[str, typer.Option(help="CPUs a trial.")] = "1",
@@ -142,12 +149,55 @@ def make_experiment(
             "parameters": form,
             "parallel": parallel,
             "algorithm": algorithm,
-            "early_stopping": early_stopping,
             "pod": pod,
         }
     )
     found = manifest.experiment(spec, datasets.load(spec.dataset).info, asked)
     typer.echo(json.dumps(found, indent=2) if as_json else manifest.text_of(found), nl=as_json)
+
+
+@app.command()
+def config(
+    searchers: Annotated[
+        str | None, typer.Option(help="Names with commas between.", show_default="all installed")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="The service's image.", show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the entries that are to be merged into Katib's `katib-config`."""
+    from amla import registry
+    from amla.services.katib.config import config as config_of
+    from amla.services.katib.templates import IMAGE
+
+    names = searchers.split(",") if searchers else registry.names("searchers")
+    found = config_of(names, image or IMAGE)
+    typer.echo(json.dumps(found, indent=2) if as_json else yaml.safe_dump(found, sort_keys=False), nl=as_json)
+
+
+@app.command("import")
+def import_experiment(
+    file: Annotated[Path, typer.Argument(help="`kubectl get experiment/NAME trials -o json`.")],
+    artifacts: Annotated[
+        str | None, typer.Option(help="Where the shared artifacts stand here, for weights.", show_default=False)
+    ] = None,
+    out: OutOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring a finished Experiment and its Trials into the store: report, drawings, code and, with its weights, ONNX."""
+    from amla.cli.files import read_text
+    from amla.engine.store import Store, default_url
+    from amla.services.katib import importing
+
+    found = importing.read(read_text(file))
+    with Store(store or default_url()) as opened:
+        folder = out or Path("amla-runs") / opened.free_name(found.setup.name)
+        experiment, trials = importing.store_it(found, opened, folder)
+    written = [str(path) for path in importing.write(found, experiment, trials, artifacts)]
+    if as_json:
+        typer.echo(json.dumps({"experiment": experiment.id, "trials": len(trials), "artifacts": written}, indent=2))
+    else:
+        typer.echo("\n".join([f"{experiment.id}: {len(trials)} trials", *written]))
 
 
 def _now(text: str) -> None:

@@ -45,7 +45,9 @@ class Document(BaseModel):
         """Plain JSON data of the keys whose values are not the defaults: read again, it makes the same document."""
         data = self.to_data()
         fields = type(self).model_fields
-        said = {key for key, field in fields.items() if field.is_required() or getattr(self, key) != field.get_default()}
+        said = {
+            key for key, field in fields.items() if field.is_required() or getattr(self, key) != field.get_default()
+        }
         return {key: value for key, value in data.items() if key in said}
 
 

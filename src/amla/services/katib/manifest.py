@@ -39,7 +39,6 @@ class Form(Document):
     parameters: Literal["nas", "parameters", "flat"] = "nas"
     parallel: int = Field(1, ge=1)
     algorithm: str = Field("random", description="of a flat Experiment: one of Katib's own")
-    early_stopping: str | None = None
     pod: Pod = Pod()
 
 
@@ -64,7 +63,10 @@ def experiment(spec: ExperimentSpec, info: DatasetInfo, form: Form) -> dict[str,
         body["nasConfig"] = _nas(problem, info)
         names: Sequence[str] = CARRIED
     else:
-        body["parameters"] = [*map(_placeholder, CARRIED), *(parameter(name, kind) for name, kind in spec.hyperparameters.items())]
+        body["parameters"] = [
+            *map(_placeholder, CARRIED),
+            *(parameter(name, kind) for name, kind in spec.hyperparameters.items()),
+        ]
         names = [*CARRIED, *spec.hyperparameters]
     if spec.hyperparameters and form.parameters == "nas":
         raise ConfigError("hyperparameters: they need --form parameters; nasConfig excludes them")
@@ -97,8 +99,6 @@ def frame(form: Form, maximum: int) -> dict[str, Any]:
         "resumePolicy": "Never",
         "metricsCollectorSpec": {"collector": {"kind": "StdOut"}},
     }
-    if form.early_stopping:
-        spec["earlyStopping"] = {"algorithmName": form.early_stopping}
     return {"apiVersion": API, "kind": "Experiment", "metadata": metadata, "spec": spec}
 
 

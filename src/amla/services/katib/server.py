@@ -1,4 +1,4 @@
-"""The gRPC server: suggestions, early stopping and health, on one port."""
+"""The gRPC server: suggestions and health, on one port. Early stopping is not served: UNIMPLEMENTED."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ def serving(port: int = PORT, host: str = "[::]") -> Iterator[int]:
     Errors: ``ConfigError`` where the port is taken.
     """
     server = grpc.server(ThreadPoolExecutor(WORKERS), options=UNLIMITED)
-    for name, service in {"Suggestion": SuggestionService()}.items():
-        server.add_generic_rpc_handlers((_handlers(name, service),))
+    server.add_generic_rpc_handlers((_handlers("Suggestion", SuggestionService()),))
     probes = health.HealthServicer()
     for probed in PROBED:
         probes.set(probed, health_pb2.HealthCheckResponse.SERVING)

@@ -151,9 +151,7 @@ def setup_of(experiment: Any) -> Setup:
     if asked.trials is None and spec.max_trial_count > 1 and not plain.sequential and plain.procedures == {"train"}:
         asked = asked.model_copy(update={"trials": spec.max_trial_count - (1 if own.final else 0)})
     problem = problem_of(asked, _info(own, shape, classes))
-    return Setup(
-        name=experiment.name, spec=asked, problem=problem, own=own, figure=figure, hyperparameters=texts
-    )
+    return Setup(name=experiment.name, spec=asked, problem=problem, own=own, figure=figure, hyperparameters=texts)
 
 
 def check(experiment: Any) -> Setup:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 class SuggestionService:
     """Answers Katib's controller. Errors go out as a status with one line that names the setting."""
 
-    def GetSuggestions(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802  # Katib's name
+    def GetSuggestions(self, request: Any, context: grpc.ServicerContext) -> Any:  # Katib's name
         try:
             return reply_of(request)
         except SearchError as error:
@@ -30,7 +30,7 @@ class SuggestionService:
         except AmlaError as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, one_line(error))
 
-    def ValidateAlgorithmSettings(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802  # Katib's name
+    def ValidateAlgorithmSettings(self, request: Any, context: grpc.ServicerContext) -> Any:  # Katib's name
         try:
             check(request.experiment)
         except AmlaError as error:
@@ -68,7 +68,9 @@ def assignments(suggestion: Suggestion, setup: Setup) -> dict[str, str]:
     tuned = parameters.written(spec.training, setup.problem.hyperparameters, setup.hyperparameters)
     size = sum(len(name) + len(value) for name, value in (carried | tuned).items())
     if size > parcels.MOST:
-        raise SearchError(f"a trial of {size} bytes: Katib keeps at most {parcels.MOST} of each; take a smaller network")
+        raise SearchError(
+            f"a trial of {size} bytes: Katib keeps at most {parcels.MOST} of each; take a smaller network"
+        )
     return carried | tuned
 
 
