@@ -40,6 +40,8 @@ EXTRA_OF = {
     "ray": "ray",
     "kubernetes": "kubernetes",
     "grpc": "katib",
+    "grpc_health": "katib",
+    "google": "katib",
     "fastapi": "server",
     "uvicorn": "server",
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from amla.cli import benchmark, comparisons, lists, networks, runs
+from amla.cli import benchmark, comparisons, katib, lists, networks, runs
 
 app = typer.Typer(
     name="amla",
@@ -37,6 +37,7 @@ for command in COMMANDS:
     app.command()(command)
 app.add_typer(lists.experiments, name="experiments")
 app.add_typer(benchmark.app, name="benchmark")
+app.add_typer(katib.app, name="katib")
 
 
 @app.callback(invoke_without_command=True)

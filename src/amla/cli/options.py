@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
-from amla.errors import ConfigError
+from amla.engine.options import with_settings as with_settings  # noqa: PLC0414  # the commands look for it here
 
 StoreOption = Annotated[
     str | None,
@@ -29,26 +27,3 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other key, e.g. settings.max_prune=3, training.clip=null."),
 ]
-
-
-def with_settings(options: dict[str, Any], assignments: list[str] | None) -> dict[str, Any]:
-    """The options with ``--set KEY=VALUE`` put in: dots go down into a key, values are YAML. Errors: ``ConfigError``."""
-    merged: dict[str, Any] = json.loads(json.dumps(options))
-    for assignment in assignments or ():
-        key, sign, text = assignment.partition("=")
-        if not sign or not key.strip():
-            raise ConfigError(f"--set {assignment}: write KEY=VALUE")
-        place = merged
-        *above, last = key.strip().split(".")
-        for part in above:
-            inner = place.setdefault(part, {})
-            if isinstance(inner, str):
-                inner = place[part] = {"name": inner}
-            if not isinstance(inner, dict):
-                raise ConfigError(f"--set {assignment}: {part} is a value, not a group of keys")
-            place = inner
-        try:
-            place[last] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {assignment}: the value is not YAML") from None
-    return merged

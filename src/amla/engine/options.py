@@ -3,9 +3,12 @@ every option is a key of the file and a parameter of ``amla.search``."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import yaml
 
 from amla.errors import ConfigError, SpecError
 from amla.spec.experiment import ExperimentSpec
@@ -86,6 +89,29 @@ def spec_of(options: Mapping[str, Any]) -> ExperimentSpec:
         return ExperimentSpec.parse(document)
     except SpecError as error:
         raise ConfigError(str(error).removeprefix("ExperimentSpec: ")) from None
+
+
+def with_settings(options: dict[str, Any], assignments: list[str] | None) -> dict[str, Any]:
+    """The options with ``--set KEY=VALUE`` put in: dots go down into a key, values are YAML. Errors: ``ConfigError``."""
+    merged: dict[str, Any] = json.loads(json.dumps(options))
+    for assignment in assignments or ():
+        key, sign, text = assignment.partition("=")
+        if not sign or not key.strip():
+            raise ConfigError(f"--set {assignment}: write KEY=VALUE")
+        place = merged
+        *above, last = key.strip().split(".")
+        for part in above:
+            inner = place.setdefault(part, {})
+            if isinstance(inner, str):
+                inner = place[part] = {"name": inner}
+            if not isinstance(inner, dict):
+                raise ConfigError(f"--set {assignment}: {part} is a value, not a group of keys")
+            place = inner
+        try:
+            place[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {assignment}: the value is not YAML") from None
+    return merged
 
 
 def _flat(hyperparameters: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

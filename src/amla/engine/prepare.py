@@ -47,7 +47,7 @@ def prepare(
 
     Errors: ``AmlaError`` in one line for whatever is wrong with the spec, before anything is stored or trained.
     """
-    problem = _problem(spec, info, suited_training(spec, info), trainer.fidelities)
+    problem = problem_of(spec, info, trainer.fidelities)
     check_problem(registry.load("searchers", spec.searcher), spec.searcher, problem)
     check_budgets(problem, trainer, spec.trainer)
     if spec.time_budget is not None and trainer.trains:
@@ -173,7 +173,8 @@ def default_epochs(train_size: int) -> float:
     return float(min(EPOCHS[1], max(EPOCHS[0], round(IMAGES / train_size))))
 
 
-def _problem(spec: ExperimentSpec, info: DatasetInfo, training: Training, fidelities: Sequence[Budget] = ()) -> Problem:
+def problem_of(spec: ExperimentSpec, info: DatasetInfo, fidelities: Sequence[Budget] = ()) -> Problem:
+    """What the searcher is told; ``fidelities`` as the trainer has them. Errors: ``ConfigError`` naming a key of training."""
     epochs = default_epochs(info.sizes["train"])
     suited = fidelities or (Budget(epochs=epochs * SEARCH_SHARE), Budget(epochs=epochs))
     return Problem(
@@ -186,7 +187,7 @@ def _problem(spec: ExperimentSpec, info: DatasetInfo, training: Training, fideli
         num_classes=info.num_classes,
         train_size=info.sizes["train"],
         seed=spec.seed,
-        training=training,
+        training=suited_training(spec, info),
         budget=spec.budget or suited[0],
         final_budget=spec.final_budget or suited[-1],
         trials=spec.trials,

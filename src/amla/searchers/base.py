@@ -65,6 +65,10 @@ class Searcher(ABC, Generic[S]):
     Settings: ClassVar[type[SearcherSettings]] = SearcherSettings
     #: Instruments whose statistics it may read; ``needs`` of an object can be fewer, by its settings.
     needs: frozenset[str] = frozenset()
+    #: Statistics of blocks that it reads from a result; ``reads`` of an object can be fewer, by its settings.
+    reads: frozenset[str] = frozenset()
+    #: Whether each of its trials is made of the one before, so that it suggests nothing while one runs.
+    sequential: ClassVar[bool] = False
     #: Procedures of the trainer that it uses.
     procedures: frozenset[str] = frozenset({"train"})
     #: Whether it searches hyperparameters of training too (``Problem.hyperparameters``).

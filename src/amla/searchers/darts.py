@@ -31,6 +31,7 @@ class Darts(OneShot[DartsSearchSettings]):
     Settings = DartsSearchSettings
     procedures = frozenset({"darts", "train"})
     procedure = "darts"
+    reads = frozenset({STRENGTH})
 
     def asked(self) -> Mapping[str, JsonValue]:
         data: dict[str, JsonValue] = DartsSettings(

@@ -140,6 +140,7 @@ class NAC(Searcher[NACSettings]):
 
     Settings = NACSettings
     any_objective: ClassVar[bool] = False
+    sequential: ClassVar[bool] = True
 
     def __init__(self, settings: NACSettings, problem: Problem) -> None:
         super().__init__(settings, problem)
@@ -153,6 +154,7 @@ class NAC(Searcher[NACSettings]):
             raise ConfigError(f"settings.settle: the criterion {settings.criterion!r} has no ranking that could settle")
         skips = ["skip"] if self.space.skips and settings.prune_skips else []
         self.needs = frozenset([self.measure.instrument, *skips] if self.measure else skips)
+        self.reads = frozenset(([self.measure.statistic] if self.measure else []) + (["scalar"] if skips else []))
         self.closes = settings.mode == "while_training"
         self.steps = _steps(problem, settings) if self.closes else None
         if settings.share is not None and not self.closes:

@@ -26,6 +26,7 @@ class OneShot(Searcher[S]):
     #: The trainer's procedure for the supernet.
     procedure: ClassVar[str]
     any_objective: ClassVar[bool] = False
+    sequential: ClassVar[bool] = True
 
     def __init__(self, settings: S, problem: Problem) -> None:
         super().__init__(settings, problem)

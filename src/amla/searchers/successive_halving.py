@@ -49,6 +49,7 @@ class SuccessiveHalving(Searcher[SuccessiveHalvingSettings]):
         self.inner_problem = problem.model_copy(update={"trials": self.trials})
         self.inner = self._fresh()
         self.needs, self.procedures = self.inner.needs, self.inner.procedures
+        self.reads = self.inner.reads
         self.ends = _ends(settings, problem)
         self.rungs: list[list[Trial]] = [[] for _ in self.ends]
         self.promoted: set[int] = set()  # numbers of trials that others go on from

@@ -41,6 +41,15 @@ class Document(BaseModel):
         """Plain JSON data (dicts, lists, strings, numbers)."""
         return self.model_dump(mode="json")
 
+    def changed(self) -> dict[str, Any]:
+        """Plain JSON data of the keys whose values are not the defaults: read again, it makes the same document."""
+        data = self.to_data()
+        fields = type(self).model_fields
+        said = {
+            key for key, field in fields.items() if field.is_required() or getattr(self, key) != field.get_default()
+        }
+        return {key: value for key, value in data.items() if key in said}
+
 
 def first_problem(error: ValidationError, what: str) -> str:
     """One line for a person out of a pydantic error: the key's path, what is wrong, and how many more there are."""
