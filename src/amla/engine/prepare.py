@@ -53,6 +53,7 @@ def prepare(
     if spec.time_budget is not None and trainer.trains:
         spec, problem, measured = fit(spec, info, problem, (trainer, final), default_epochs(problem.train_size))
     else:
+        check_needs(make_searcher(spec, problem), trainer, spec.trainer)  # a measurement may take long
         first = rehearse(make_searcher(spec, problem), problem, most=1)
         measured = measure(first, problem, trainer, spec.resources.threads)
     searcher = make_searcher(spec, problem)
