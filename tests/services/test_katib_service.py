@@ -201,7 +201,7 @@ def test_any_history_gets_the_asked_number(data, algorithm):
 
 
 def test_health_answers_meanwhile(port):
-    """While suggestions are being made. How fast exactly is measured by benchmarks/katib.py."""
+    """While suggestions are being made, within the probe's second."""
     asked = experiment("evolution", trials="2000")
     history = [ended(one, str(math.sin(number) ** 2)) for number, one in enumerate(ask(port, asked, (), 50, 50))]
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

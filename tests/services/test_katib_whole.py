@@ -55,3 +55,14 @@ def test_nac_ends_with_the_network_of_a_search(tmp_path, inherits):
     metrics = {one["name"]: one["latest"] for one in katib.trials[-1]["status"]["observation"]["metrics"]}
     assert float(metrics["valid_accuracy"]) == searched["best"]["accuracy"]
     assert int(metrics["parameters"]) == searched["best"]["parameters"]
+    if inherits:
+        imported(katib, tmp_path)
+
+
+def imported(katib: Katib, at: Path) -> None:
+    """What ``kubectl`` would give is brought into the store, with the weights of the last trial."""
+    (at / "one.json").write_text(json.dumps(katib.resources()))
+    found = amla("katib", "import", "one.json", "--json", at=at)
+    names = {Path(path).name for path in found["artifacts"]}
+    assert {"report.html", "diagram.svg", "network.py", "architecture.json", "model.onnx"} <= names
+    assert found["trials"] == len(katib.trials)

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from amla import registry
 from amla.engine.options import SHORT
+from amla.engine.prepare import problem_of
 from amla.engine.rehearsal import make_searcher, rehearse
 from amla.errors import ConfigError
 from amla.services.katib import crd, flat, setup, slots, templates
@@ -48,7 +49,7 @@ def experiment(spec: ExperimentSpec, info: DatasetInfo, form: Form) -> dict[str,
         raise ConfigError(f"time_budget: {setup.ELSEWHERE['time_budget']}")
     if form.parameters == "flat":
         return flat.experiment(spec, info, form)
-    problem = setup.problem_of(spec, info)
+    problem = problem_of(spec, info)
     searcher = make_searcher(spec, problem)
     counted = len(rehearse(searcher, problem, most=COUNTED))
     extra = 0 if searcher.sequential else form.parallel - 1

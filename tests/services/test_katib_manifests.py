@@ -1,0 +1,125 @@
+"""Every manifest is what Kubernetes and Katib take."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from kubeflow_katib_api import models
+
+from amla.engine.options import spec_of
+from amla.errors import ConfigError
+from amla.services.katib import crd, flat, manifest, setup
+from amla.services.katib.config import config
+from amla.services.katib.manifest import Form
+from amla.services.katib.setup import LONGEST, algorithm_name
+from amla.spec.data import DatasetInfo, DatasetSpec
+
+DEPLOY = Path(__file__).parents[2] / "deploy" / "katib"
+DIGITS = DatasetInfo(
+    name="digits", shape=(8, 8, 1), classes=tuple("0123456789"), sizes={"train": 1455, "valid": 162, "test": 180},
+    mean=(0.3,), std=(0.3,),
+)  # fmt: skip
+RATE = {"schedule.rate": {"kind": "real", "low": 0.01, "high": 0.5, "log": True}}
+
+
+def made(pod: dict[str, Any] | None = None, form: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    spec = spec_of({"dataset": "digits", "width": 12, **options})
+    return manifest.experiment(spec, DIGITS, Form.parse({"name": "one", "pod": pod or {}, **(form or {})}))
+
+
+def check_experiment(found: dict[str, Any]) -> None:
+    parsed = models.V1beta1Experiment.from_dict(json.loads(json.dumps(found)))
+    assert parsed is not None
+    assert json.loads(parsed.to_json()) == found  # no key that Katib does not know
+    template = found["spec"]["trialTemplate"]
+    if template["trialSpec"]["kind"] == "Job":
+        job = {**template["trialSpec"], "metadata": {"name": "trial"}}
+        kubernetes_validate.validate(job, "1.30", strict=True)
+    text = json.dumps(template["trialSpec"])
+    assert set(re.findall(r"\$\{trialParameters\.(\w+)\}", text)) == {
+        one["name"] for one in template["trialParameters"]
+    }
+
+
+@pytest.mark.parametrize("kind", ["Job", "TrainJob"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"searcher": "evolution", "space": "nasbench201"},
+        {"searcher": "random", "hyperparameters": RATE, "form": {"parameters": "parameters", "parallel": 3}},
+        {"searcher": "random", "space": "nasbench201", "hyperparameters": RATE, "form": {"parameters": "flat"}},
+    ],
+    ids=["nac", "evolution", "parameters", "flat"],
+)
+def test_an_experiment(kind, asked):
+    options = {"width": 4} | {key: value for key, value in asked.items() if key != "form"}
+    if asked.get("space") is None:
+        options["width"] = 12
+    pod = {"kind": kind, "artifacts_claim": "shared", "artifacts": "/artifacts", "gpus": 1, "env_secret": "s3"}
+    check_experiment(made(pod, asked.get("form"), **options))
+
+
+def test_the_service_understands_what_was_asked_for():
+    found = made(searcher="evolution", trials=7, settings={"population": 3}, seed=4, epochs=2.0)
+    understood = setup.setup_of(crd.experiment_message(found))
+    assert understood.problem.trials == 7
+    assert understood.problem.seed == 4
+    assert understood.problem.final_budget.epochs == 2.0
+    assert understood.spec.settings == {"population": 3}
+    assert found["spec"]["maxTrialCount"] == 8  # and the training to the end
+
+
+def test_what_katib_cannot_do_is_an_error():
+    with pytest.raises(ConfigError, match="time_budget"):
+        made(time_budget=60.0)
+    with pytest.raises(ConfigError, match="form parameters"):
+        made(searcher="random", hyperparameters=RATE)
+
+
+def test_a_flat_trial_is_what_the_decisions_say():
+    found = made(form={"parameters": "flat"}, space="nasbench201", width=4, searcher="random", hyperparameters=RATE)
+    environment = {
+        one["name"]: one["value"]
+        for one in found["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    decisions = re.sub(r"\$\{trialParameters\.edge_\d_\d\}", "3x3", environment["AMLA_DECISIONS"])
+    decisions = decisions.replace("${trialParameters.schedule_rate}", "0.25")
+    spec, _ = flat.trial_of(environment["AMLA_SEARCH"], decisions, DatasetSpec(name="digits"))
+    assert spec.training.schedule.rate == 0.25
+    assert spec.architecture.cells["cell"].nodes[0].operation == "3x3"
+
+
+def test_algorithm_names_are_free_labels():
+    names = [one["algorithmName"] for one in config(["nac", "random", "successive_halving"])["runtime"]["suggestions"]]
+    assert names == ["nac", "amla-random", "successive-halving"]
+    assert all(setup.searcher_of(algorithm_name(name)) == name for name in ("tpe", "zero_cost", "local_search"))
+    with pytest.raises(ConfigError):
+        algorithm_name("x" * (LONGEST + 1))
+
+
+def documents() -> list[Any]:
+    texts = [(path.name, path.read_text()) for path in sorted(DEPLOY.glob("*.yaml"))]
+    return [
+        pytest.param(found, id=f"{name} {found['kind']}") for name, text in texts for found in yaml.safe_load_all(text)
+    ]
+
+
+@pytest.mark.parametrize("found", documents())
+def test_what_is_in_deploy(found):
+    if found["kind"] == "Experiment":
+        check_experiment(found)
+        setup.check(crd.experiment_message(found))
+    elif found["kind"] == "KatibConfig":
+        for one in found["runtime"]["suggestions"]:
+            container = {"name": "suggestion", **{k: v for k, v in one.items() if k != "algorithmName"}}
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": {"containers": [container]}}
+            kubernetes_validate.validate(pod, "1.30", strict=True)
+    elif found["kind"] == "InferenceService":  # KServe's schema is not at hand: only its place in the API is looked at
+        assert found["apiVersion"] == "serving.kserve.io/v1beta1"
+    else:
+        kubernetes_validate.validate(found, "1.30", strict=True)
