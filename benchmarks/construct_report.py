@@ -30,6 +30,10 @@ STATISTICS = (
 )
 #: The share of a stage's branches that a construction prunes.
 PRUNED = 1 / 3
+#: Seeds from here on confirm what was chosen on those below it.
+CONFIRMING = 10
+#: Lines of a table's head.
+HEAD = 2
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31")
 
 
@@ -38,10 +42,12 @@ def table(rows: Sequence[Row]) -> str:
     parts = []
     for data, setting in dict.fromkeys((row.data, row.setting) for row in rows):
         own = [row for row in rows if (row.data, row.setting) == (data, setting)]
-        trained = [row for row in own if not row.rankings]
-        parts += [f"## {Path(data).name}, setting `{setting}`", ""]
-        if trained:
-            parts += [*arms_table(trained), "", *pairs_table(trained), "", *times_table(trained), ""]
+        for phase, seeds in (("choosing", range(CONFIRMING)), ("confirming", range(CONFIRMING, 2**32))):
+            trained = [row for row in own if not row.rankings and row.seed in seeds]
+            if trained:
+                parts += [f"## {Path(data).name}, setting `{setting}`, {phase}", ""]
+                for lines in (arms_table(trained), pairs_table(trained), times_table(trained)):
+                    parts += [*lines, ""] if len(lines) > HEAD else []
         parts += rankings_table([row for row in own if row.rankings])
     return "\n".join(parts)
 
@@ -114,7 +120,7 @@ def times_table(rows: Sequence[Row]) -> list[str]:
         count = f"{sum(time is not None for time in times)} of {len(own)}"
         seeds = spelt(row.seed for row in own)
         lines.append(f"| {needed(control)} | {seeds} | {count} | {told} ({listed}) | {whole} |")
-    return lines if len(lines) > 2 else []
+    return lines
 
 
 def rankings_table(rows: Sequence[Row]) -> list[str]:
@@ -123,7 +129,9 @@ def rankings_table(rows: Sequence[Row]) -> list[str]:
         return []
     steps = rows[0].steps
     lines = [
-        f"Rankings of the first envelope's branches after {steps} steps, {len(rows)} seeds, all pairs of them:",
+        f"### Rankings: {Path(rows[0].data).name}, setting `{rows[0].setting}`",
+        "",
+        f"Of the first envelope's branches after {steps} steps, {len(rows)} seeds, all pairs of them.",
         "",
         "| statistic | Kendall's tau between seeds, by stage | overlap of what would be pruned (chance 0.33) |",
         "|---|---:|---:|",
