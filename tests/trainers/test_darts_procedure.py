@@ -18,7 +18,7 @@ from amla.spec.procedures import DartsSettings
 from amla.spec.training import Budget
 from amla.spec.trial import Job, TrialSpec
 from amla.testing.trainers import DIGITS, PLAIN, figures, stopping_at
-from amla.trainers.torch import loop
+from amla.trainers import loop
 from amla.trainers.torch.darts import Strengths
 from amla.trainers.torch.module import build
 from amla.trainers.torch.parts import parted

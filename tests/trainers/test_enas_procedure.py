@@ -19,7 +19,7 @@ from amla.spec.procedures import ControllerSettings, EnasSettings
 from amla.spec.training import SGD, AdamW, Budget
 from amla.spec.trial import Job, TrialSpec
 from amla.testing.trainers import DIGITS, PLAIN, figures, stopping_at
-from amla.trainers.torch import loop
+from amla.trainers import loop
 from amla.trainers.torch.controller import make_policy
 from amla.trainers.torch.enas import Controller
 from amla.trainers.torch.module import build

@@ -55,7 +55,8 @@ def gradients(function: Function) -> Function:
 
 def numpy(value: Any) -> npt.NDArray[Any]:
     """A backend's tensor as an array of its own."""
-    return np.array(keras.ops.convert_to_numpy(value))
+    # a variable itself is no array to numpy 2
+    return np.array(keras.ops.convert_to_numpy(value.value if isinstance(value, keras.Variable) else value))
 
 
 def device() -> str:

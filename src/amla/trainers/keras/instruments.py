@@ -1,7 +1,7 @@
 """Instruments in Keras: sums of one step are part of the compiled step, their total is kept in numpy.
 
 What they measure is said in ``amla.trainers.instruments``. The time of a block is not among them: inside a compiled program
-a block has no time of its own.
+a block has no time of its own. Nor is ``switched_off``: each branch that is off would be a program to compile.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 from keras import ops
 
 from amla.spec.graph import Block, Graph
-from amla.spec.trial import INSTRUMENTS, Statistics
+from amla.spec.trial import AT_END, INSTRUMENTS, Statistics
 from amla.trainers.instruments import BEFORE_NORM, EVERY, read_sums
 from amla.trainers.keras import backend
 from amla.trainers.surgery import Array
 
-PROVIDED = frozenset(INSTRUMENTS) - {"block_time"}
+PROVIDED = frozenset(INSTRUMENTS) - {"block_time"} - AT_END
 
 
 class Watched:
