@@ -5,6 +5,7 @@ import resource
 import shutil
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,6 @@ def nothing_was_begun(place: Path) -> bool:
         (("search", "digits", "--limit", 3), "limit"),
         (("search", "digits", "--trainer", "abacus"), "abacus"),
         (("search", "digits", "--executor", "abacus"), "abacus"),
-        (("search", "digits", "--trainer", "keras"), "keras"),
         (("search", "digits", "--jobs", 0), "jobs"),
         (("search", "digits", "--seed", -1), "seed"),
         (("search", "digits", "--epochs", 0), "epochs"),
@@ -203,3 +203,17 @@ def test_a_full_disk(tmp_path, amla):
     assert resumed["state"] == "done"
     assert resumed["test"]["accuracy"] >= 0.0
     assert Path(resumed["artifacts"]["model.onnx"]).is_file()
+
+
+@pytest.mark.parametrize(("trainer", "library"), [("torch", "torch"), ("keras", "keras")])
+def test_a_missing_library(tmp_path, trainer, library):
+    """Said before anything is made, in a process that has imported nothing yet."""
+    program = (
+        f"import sys; sys.modules[{library!r}] = None; from amla.cli import main; "
+        f"main(['search', 'digits', '--trainer', {trainer!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert f"pip install 'amla[{trainer}]'" in line
+    assert not list(tmp_path.iterdir())
