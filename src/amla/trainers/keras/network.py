@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -70,9 +70,10 @@ class Network:
             if node.name in self.layers:
                 self.bound |= {f"{node.name}.{part}": b for part, b in _bound(node, self.layers[node.name]).items()}
 
-    def model(self, outputs: Sequence[str], probes: Iterable[str] = ()) -> Any:
+    def model(self, outputs: Sequence[str], probes: Iterable[str] = (), passed: Collection[str] = ()) -> Any:
         """A functional model from images (n, h, w, c) to a list: the outputs of these nodes.
 
+        Nodes in ``passed`` give back what goes into them.
         For every name in ``probes`` it has a second input, shaped as that node's output, which is added to it: the gradient
         with respect to it is the gradient that arrives there.
         """
@@ -85,7 +86,8 @@ class Network:
         values: dict[str, Any] = {}
         for node in self.graph.nodes:
             if node.name in needed:
-                values[node.name] = self._compute(node, [values[name] for name in node.inputs], images)
+                inputs = [values[name] for name in node.inputs]
+                values[node.name] = inputs[0] if node.name in passed else self._compute(node, inputs, images)
                 if node.name in probed:
                     values[node.name] = ops.add(values[node.name], probed[node.name])
         return keras.Model([images, *probed.values()], [values[name] for name in outputs])
