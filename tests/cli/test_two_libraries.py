@@ -1,11 +1,12 @@
 """Searches with Keras, and one begun with one library and finished with the other, through the command line."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from typed import PINNED, call
+from typed import PINNED, TINY, call, command, environment
 
 SMALL = ("--steps", "3", "--search-steps", "2", "--width", "6", "--limit", "128", "--set", "space_settings.layers=[1]")
 
@@ -47,3 +48,14 @@ def test_a_procedure_that_keras_has_not_is_named_with_the_trainer_that_has_it(tm
     done = call(*words, at=tmp_path, code=1)
     assert "the trainer 'keras' has no" in done.stderr
     assert "'torch' has" in done.stderr
+
+
+@pytest.mark.slow
+def test_keras_needs_no_torch(tmp_path: Path) -> None:
+    """In processes of their own, none of which can import torch."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
+    words = command("search", *TINY, "--trainer", "keras", "--out", "run", "--store", "sqlite:///s.db", "--json")
+    without = environment(PYTHONPATH=str(tmp_path))
+    done = subprocess.run(words, cwd=tmp_path, env=without, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["state"] == "done"

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 
 from amla import datasets
 from amla.errors import SearchError
+from amla.spaces.base import space_of
 from amla.spec import architecture as a
-from amla.spec.costs import costs
+from amla.spec.experiment import Problem
 from amla.spec.graph import Graph
+from amla.spec.graph import weights as weights_in
 from amla.spec.lower import lower
 from amla.spec.training import SGD, AdamW, Augmentation, Budget, Clip, RMSprop
 from amla.testing.strategies import graphs
@@ -66,12 +68,13 @@ def check_outputs(graph: Graph, portable: bool = False) -> None:
     with torch.no_grad():
         expected = torch_module(graph, weights).eval()(torch.from_numpy(images.transpose(0, 3, 1, 2)))[0].numpy()
     made = load(Network(graph, portable=portable), weights)
-    found = backend.numpy(listed(made.whole([images]))[0])
+    found = backend.numpy(backend.compiled(lambda x: listed(made.whole([x]))[0])(images))  # a third of op by op's time
     assert np.abs(found - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
     back = {name: bound.ours(backend.numpy(bound.variable)) for name, bound in made.bound.items()}
+    assert back.keys() == weights.keys()
     assert all(np.array_equal(back[name], value) for name, value in weights.items())
-    if not graph.auxiliaries:
-        assert sum(v.size for n, v in back.items() if made.bound[n].variable.trainable) == costs(graph).parameters
+    trained = {name for name, bound in made.bound.items() if bound.variable.trainable}
+    assert trained == {weight.name for weight in weights_in(graph) if weight.trained}
 
 
 @settings(max_examples=6)
@@ -85,6 +88,19 @@ def test_random_networks_give_the_same_outputs(graph: Graph) -> None:
 def test_every_operation_gives_the_same_outputs(architecture: Any, portable: bool) -> None:
     graph = lower(architecture, (3, 9, 7), 5)
     check_outputs(graph.inference() if portable else graph, portable)
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ("envelope", {"width": 6, "layers": [1]}),
+        ("nasbench201", {"width": 2, "cells": 1}),
+        ("darts_cell", {"width": 2, "cells": 3, "nodes": 2}),
+    ],
+)
+def test_networks_of_every_space_give_the_same_outputs(space: str, said: dict[str, Any]) -> None:
+    problem = Problem(input_shape=(1, 8, 8), num_classes=10, train_size=100, space=space, space_settings=said)
+    check_outputs(lower(space_of(problem).sample(np.random.default_rng(0)), problem.input_shape, problem.num_classes))
 
 
 # ------------------------------------------------------------------------------------------------------------------ one step

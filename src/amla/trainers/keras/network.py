@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -28,7 +28,7 @@ class Bound(NamedTuple):
     """A variable of a model, and how its value is brought into our layout."""
 
     variable: Any
-    kind: str  # "conv", "depthwise", "dense", "plain"
+    kind: str  # "conv", "depthwise", "dense", "vector"
 
     def ours(self, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A value in Keras's layout, in that of ``spec.graph.weights``."""
@@ -37,7 +37,7 @@ class Bound(NamedTuple):
         if self.kind == "depthwise":
             height, width, channels, each = value.shape
             return value.transpose(2, 3, 0, 1).reshape(channels * each, 1, height, width)
-        return value.T if self.kind == "dense" else value
+        return value.T if self.kind == "dense" else value.reshape(-1)  # a vector; (1, 1) in a portable scale
 
     def theirs(self, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The way back."""
@@ -64,14 +64,16 @@ class Network:
         self.nodes = graph.by_name()
         self.layers: dict[str, Any] = {}
         self.bound: dict[str, Bound] = {}
+        self.model([node.name for node in graph.nodes])  # what nothing reads has weights too: a checkpoint has them all
         self.whole = self.model([graph.output, *graph.auxiliaries])
         for node in graph.nodes:
             if node.name in self.layers:
                 self.bound |= {f"{node.name}.{part}": b for part, b in _bound(node, self.layers[node.name]).items()}
 
-    def model(self, outputs: Sequence[str], probes: Iterable[str] = ()) -> Any:
+    def model(self, outputs: Sequence[str], probes: Iterable[str] = (), passed: Collection[str] = ()) -> Any:
         """A functional model from images (n, h, w, c) to a list: the outputs of these nodes.
 
+        Nodes in ``passed`` give back what goes into them.
         For every name in ``probes`` it has a second input, shaped as that node's output, which is added to it: the gradient
         with respect to it is the gradient that arrives there.
         """
@@ -84,7 +86,8 @@ class Network:
         values: dict[str, Any] = {}
         for node in self.graph.nodes:
             if node.name in needed:
-                values[node.name] = self._compute(node, [values[name] for name in node.inputs], images)
+                inputs = [values[name] for name in node.inputs]
+                values[node.name] = inputs[0] if node.name in passed else self._compute(node, inputs, images)
                 if node.name in probed:
                     values[node.name] = ops.add(values[node.name], probed[node.name])
         return keras.Model([images, *probed.values()], [values[name] for name in outputs])
@@ -217,14 +220,14 @@ def _bound(node: g.Node, layer: Any) -> dict[str, Bound]:
                 "dense" if node.op == "dense" else "depthwise" if isinstance(layer, layers.DepthwiseConv2D) else "conv"
             )
             found = {"weight": Bound(layer.kernel, kind)}
-            return found | ({"bias": Bound(layer.bias, "plain")} if layer.use_bias else {})
+            return found | ({"bias": Bound(layer.bias, "vector")} if layer.use_bias else {})
         case "norm":
             parts = {"bias": layer.beta, "running_mean": layer.moving_mean, "running_var": layer.moving_variance}
             if node.scale:
                 parts["weight"] = layer.gamma
-            return {part: Bound(variable, "plain") for part, variable in parts.items()}
+            return {part: Bound(variable, "vector") for part, variable in parts.items()}
         case "scale":
-            return {"weight": Bound(layer.scalar if isinstance(layer, Scale) else layer.kernel, "plain")}
+            return {"weight": Bound(layer.scalar if isinstance(layer, Scale) else layer.kernel, "vector")}
         case _:
             return {}
 

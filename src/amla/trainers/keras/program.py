@@ -111,9 +111,9 @@ class Programs:
 
         return backend.compiled(run)
 
-    def outputs(self, names: tuple[str, ...]) -> Any:
-        """(weights, normalised images) -> the outputs of these nodes, in evaluation."""
-        model = self.network.model(list(names))
+    def passed(self, names: tuple[str, ...]) -> Any:
+        """(weights, normalised images) -> what passes through these nodes, which change nothing, in evaluation."""
+        model = self.network.model(list(names), passed=names)
         return backend.compiled(lambda values, images: self.call(model, values, [images])[0])
 
 

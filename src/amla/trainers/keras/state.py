@@ -137,13 +137,15 @@ def _inherit(state: State, job: Job, images: Any) -> None:
 def _calibrate(plan: Plan, state: State, images: Any) -> None:
     """Set the norms of a new layer so that they give back what goes into them, on a batch of training images.
 
-    In the plan's order: a norm is set when all before it are.
+    One program computes what all of them see: a norm that is set so changes nothing for those behind it.
     """
+    if not plan.calibrate:
+        return
     graph = state.programs.network.graph
-    for name in plan.calibrate:
+    arriving = state.programs.passed(tuple(plan.calibrate))(state.values, images)
+    for name, seen in zip(plan.calibrate, arriving, strict=True):
         node = graph.node(name)
         assert node.op == "norm"
-        (seen,) = state.programs.outputs((node.inputs[0],))(state.values, images)
         x = backend.numpy(seen).astype(np.float64)
         mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
         set_to = {
