@@ -32,6 +32,8 @@ class KerasExporter(Exporter):
         import keras  # after the trainer's package, which chooses the backend
 
         check(model, weights)
+        # Keras numbers its operations as long as the process lives: begin anew, for the same bytes each time
+        keras.utils.clear_session(free_memory=False)
         network = load(Network(model.graph().inference(), portable=True), weights)
         images = keras.Input(model.data.shape, name="images")
         mean, std = (np.array(value, np.float32) for value in (model.data.mean, model.data.std))

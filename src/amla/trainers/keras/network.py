@@ -90,7 +90,7 @@ class Network:
                 values[node.name] = inputs[0] if node.name in passed else self._compute(node, inputs, images)
                 if node.name in probed:
                     values[node.name] = ops.add(values[node.name], probed[node.name])
-        return keras.Model([images, *probed.values()], [values[name] for name in outputs])
+        return keras.Model([images, *probed.values()], [values[name] for name in outputs], name="graph")
 
     # ------------------------------------------------------------------------------------------------------- node by node
     def _layer(self, node: g.Node, kind: Any, **options: Any) -> Any:
