@@ -125,7 +125,7 @@ def batch() -> Batch:
         (network(3, dropout=0.0), SGD(momentum=0.9, nesterov=True, weight_decay=1e-2), Clip(kind="norm", value=0.5)),
         (network(3, dropout=0.0), AdamW(), Clip(kind="value", value=0.01)),
         (network(3, dropout=0.0), RMSprop(momentum=0.5, weight_decay=1e-2, epsilon=1e-3), None),
-        (without_chance(every_operation()), SGD(momentum=0.9), None),
+        pytest.param(without_chance(every_operation()), SGD(momentum=0.9), None, marks=pytest.mark.slow),
     ],
     ids=["sgd", "adamw", "rmsprop", "all"],
 )
