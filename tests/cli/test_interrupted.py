@@ -73,7 +73,7 @@ def test_ctrl_c_and_resume(tmp_path, undisturbed):
 
 
 def test_stop_from_another_terminal(tmp_path, undisturbed):
-    process = begin(tmp_path, "--executor", "process")
+    process = begin(tmp_path)
     wait_for(tmp_path / "run" / "trials" / "0000", process)
     said = json.loads(call("stop", "long", "--json", at=tmp_path).stdout)
     assert said["state"] == "stopped"
