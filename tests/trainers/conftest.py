@@ -1,6 +1,12 @@
-"""Which tests of a suite are slow for a library that compiles every network anew."""
+"""One thread: these networks are tiny, and threads that wait for each other on a busy machine take ten times as long.
+
+And which tests of a suite are slow for a library that compiles every network anew.
+"""
+
+from collections.abc import Iterator
 
 import pytest
+import torch
 
 #: Tests of ``TestKerasTrainer`` whose networks take XLA the longest; they are part of ``make test-all``.
 COMPILES = (
@@ -21,3 +27,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "TestKerasTrainer" in item.nodeid and item.name.startswith(COMPILES):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
