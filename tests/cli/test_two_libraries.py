@@ -18,10 +18,8 @@ def searched(at: Path, *words: str) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(
-    ("first", "last"),
-    [("torch", "keras"), pytest.param("keras", "torch", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "last"), [("torch", "keras"), ("keras", "torch")])
 def test_what_one_library_began_another_finishes(tmp_path: Path, first: str, last: str) -> None:
     found = searched(tmp_path, "--iterations", "1", "--trainer", first, "--final-trainer", last)
     assert found["state"] == "done"
