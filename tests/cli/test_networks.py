@@ -14,6 +14,9 @@ from PIL import Image
 from safetensors.numpy import load_file
 from sklearn.datasets import load_digits
 
+#: Enough for a network to tell two plain kinds of pictures apart.
+LEARNS = ("--width", 6, "--epochs", 12, "--search-steps", 2, "--iterations", 1)
+
 
 @pytest.fixture(scope="module")
 def digit_files(tmp_path_factory) -> list[Path]:
@@ -73,20 +76,7 @@ def test_own_images_from_folders_to_predictions(amla, tmp_path):
             size = (int(rng.integers(18, 30)), int(rng.integers(18, 30)), 3)
             pixels = np.clip(rng.normal(shade, 20, size), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{index}.jpg")
-    words = (
-        "--image-size",
-        16,
-        "--width",
-        6,
-        "--epochs",
-        12,
-        "--search-steps",
-        2,
-        "--iterations",
-        1,
-        "--batch-size",
-        16,
-    )
+    words = (*LEARNS, "--image-size", 16, "--batch-size", 16)
     found = json.loads(amla("search", "folder:pets", *words, "--out", "run", "--json").stdout)
     assert found["test"]["accuracy"] == 1.0
     answers = json.loads(amla("predict", "run", "pets/cat/1.jpg", "pets/dog/1.jpg", "--json").stdout)
@@ -173,20 +163,7 @@ def test_a_folder_of_splits_with_pictures_of_every_kind(amla, tmp_path):
         odd_pictures(tmp_path / "data" / split, count)
     modes = {mode_of(path) for path in (tmp_path / "data" / "test").rglob("*.png")}
     assert modes == {"L", "RGB", "RGBA", "P", "I;16"}
-    words = (
-        "--width",
-        6,
-        "--epochs",
-        12,
-        "--search-steps",
-        2,
-        "--iterations",
-        1,
-        "--batch-size",
-        8,
-        "--image-size",
-        12,
-    )
+    words = (*LEARNS, "--image-size", 12, "--batch-size", 8)
     found = json.loads(amla("search", "folder:data", *words, "--out", "run", "--json").stdout)
     assert found["test"]["accuracy"] == 1.0
     evaluated = json.loads(amla("evaluate", "run", "folder:data", "--json").stdout)

@@ -12,7 +12,7 @@ from katib_controller import call
 
 from amla.services.katib import parcels, slots
 from amla.services.katib.server import serving
-from amla.services.katib.wire import enum, message
+from amla.services.katib.wire import ENUMS, enum, message
 
 SETTINGS = {"train_size": "300", "width": "12", "search_steps": "4", "steps": "12"}
 
@@ -165,16 +165,7 @@ def test_strangers_change_nothing(port):
     assert ask(port, asked, [*strangers, ended(first)], total=2) == ask(port, asked, [ended(first)], total=2)
 
 
-CONDITIONS = [
-    "CREATED",
-    "RUNNING",
-    "SUCCEEDED",
-    "KILLED",
-    "FAILED",
-    "METRICSUNAVAILABLE",
-    "EARLYSTOPPED",
-    "UNKNOWN_CONDITION",
-]
+CONDITIONS = ENUMS["TrialConditionType"]
 VALUES = st.sampled_from(["0.1", "0.9", "1e-3", "", "nan", "unavailable", "-0.5"])
 
 

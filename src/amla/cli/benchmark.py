@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amla.cli.options import JsonOption, QuietOption, with_settings
+from amla.cli.options import JsonOption, QuietOption
+from amla.engine.options import with_settings
 from amla.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import Any
 import typer
 import yaml
 
-from amla.cli.options import with_settings
-from amla.engine.options import MANNER, SHORT, spec_of
+from amla.engine.options import MANNER, SHORT, spec_of, with_settings
 from amla.errors import ConfigError, SpecError
 from amla.spec import amla0
 from amla.spec.experiment import ExperimentSpec

@@ -20,8 +20,8 @@ from amla.cli.options import (
     SeedOption,
     SetOption,
     StoreOption,
-    with_settings,
 )
+from amla.engine.options import with_settings
 
 app = typer.Typer(help="The searchers inside Kubeflow Katib (docs/kubeflow.md).", no_args_is_help=True)
 
@@ -122,26 +122,17 @@ def make_experiment(
     as_json: JsonOption = False,
 ) -> None:
     """Print a complete Experiment, ready for `kubectl apply -f -`."""
+    options = dict(locals())
     from amla import datasets
     from amla.engine.options import spec_of
     from amla.services.katib import manifest
-    from amla.services.katib.templates import IMAGE
+    from amla.services.katib.templates import ARTIFACTS, Pod
 
-    said = {"dataset": dataset, "searcher": searcher, "space": space, "data_dir": data_dir, "seed": seed}
-    spec = spec_of(with_settings({key: value for key, value in said.items() if value is not None}, assignments))
-    if artifacts is None and artifacts_claim is not None:
-        artifacts = "/artifacts"
-    pod = {
-        "kind": kind,
-        "image": image or IMAGE,
-        "cpu": cpu,
-        "memory": memory,
-        "gpus": gpus,
-        "artifacts": artifacts,
-        "artifacts_claim": artifacts_claim,
-        "data_claim": data_claim,
-        "env_secret": env_secret,
-    }
+    given = {key: value for key, value in options.items() if value is not None}
+    of_search = ("dataset", "searcher", "space", "data_dir", "seed")
+    spec = spec_of(with_settings({key: given[key] for key in of_search if key in given}, assignments))
+    if artifacts_claim is not None:
+        given.setdefault("artifacts", ARTIFACTS)
     asked = manifest.Form.parse(
         {
             "name": name or f"{searcher}-{spec.dataset.plugin}".replace("_", "-"),
@@ -149,7 +140,7 @@ def make_experiment(
             "parameters": form,
             "parallel": parallel,
             "algorithm": algorithm,
-            "pod": pod,
+            "pod": {key: given[key] for key in Pod.model_fields if key in given},
         }
     )
     found = manifest.experiment(spec, datasets.load(spec.dataset).info, asked)

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from amla.engine.options import with_settings as with_settings  # noqa: PLC0414  # the commands look for it here
-
 StoreOption = Annotated[
     str | None,
     typer.Option(

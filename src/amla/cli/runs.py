@@ -16,8 +16,8 @@ from amla.cli.options import (
     SeedOption,
     SetOption,
     StoreOption,
-    with_settings,
 )
+from amla.engine.options import with_settings
 
 if TYPE_CHECKING:
     from amla.api import SearchResult

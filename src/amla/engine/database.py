@@ -51,11 +51,10 @@ def open_engine(url: str, *, create: bool = True) -> Engine:
         if not create and _is_missing(parsed):
             raise StoreError(f"there is no store {shown(url)} yet; `amla search` makes one, or give another --store")
         engine = _engine(parsed)
-        try:
+        with contextlib.ExitStack() as failed:
+            failed.callback(engine.dispose)
             _migrate(engine, url)
-        except BaseException:
-            engine.dispose()
-            raise
+            failed.pop_all()
         return engine
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from amla.errors import SpecError
@@ -42,9 +43,7 @@ def read_onnx(path: Path) -> Read:
         onnx.checker.check_model(proto)
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise SpecError(f"{path}: not an ONNX model: {str(error).splitlines()[0]}") from None
-    except Exception as error:
-        if type(error).__name__ != "DecodeError":  # protobuf's own, which is no public name of onnx
-            raise
+    except DecodeError:
         raise SpecError(f"{path}: not an ONNX model") from None
     return _Reader(proto.graph, path).read()
 

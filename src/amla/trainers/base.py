@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydantic import JsonValue
 
 from amla.datasets.base import Dataset, Images
+from amla.errors import SearchError
 from amla.spec.data import DatasetInfo, Split
 from amla.spec.experiment import Problem
 from amla.spec.graph import Graph
@@ -46,6 +47,12 @@ class Trainer(ABC):
 
     def check(self, problem: Problem) -> None:  # noqa: B027  # most trainers take whatever a problem asks
         """Errors: ``ConfigError`` where it cannot do what the problem asks, before anything runs."""
+
+    def require(self, job: Job) -> None:
+        """Errors: ``SearchError`` where a training asks for an instrument or a procedure that it has not."""
+        lacking = sorted({*job.spec.instruments, job.spec.procedure} - (self.provides - {"evaluate"}))
+        if lacking:
+            raise SearchError(f"{type(self).__name__} has no {', '.join(lacking)}")
 
     @abstractmethod
     def train(self, job: Job, data: Dataset, report: Reporter = silent) -> Result:

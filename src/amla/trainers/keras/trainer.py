@@ -14,19 +14,18 @@ import numpy as np
 from keras import ops
 from pydantic import JsonValue
 
-from amla import artifacts
 from amla.datasets.base import Dataset, Images
-from amla.errors import DataError, SearchError, TrialFailure
-from amla.spec.costs import costs
+from amla.errors import DataError, TrialFailure
 from amla.spec.data import DatasetInfo, Split
 from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.spec.training import Training
-from amla.spec.trial import Cost, Job, Result
+from amla.spec.trial import Job, Result
 from amla.trainers.base import Floats, Reporter, Trainer, silent
 from amla.trainers.batches import Batch, Batches, filled
 from amla.trainers.chance import draw
-from amla.trainers.checkpoint import CALIBRATION, MODEL
+from amla.trainers.checkpoint import CALIBRATION
+from amla.trainers.evaluation import dtype_of, evaluation
 from amla.trainers.keras import backend
 from amla.trainers.keras.instruments import PROVIDED
 from amla.trainers.keras.loop import EVALUATION_BATCH, Loop, measured_on, pixels_of
@@ -34,6 +33,7 @@ from amla.trainers.keras.network import fresh
 from amla.trainers.keras.optim import fresh_slots
 from amla.trainers.keras.program import Pixels, Programs, Recipe, normalise, programs, update
 from amla.trainers.keras.state import begin, theirs
+from amla.trainers.surgery import Arrays
 
 PROCEDURES = frozenset({"train", "evaluate"})
 #: bfloat16 is taken where a step is at least so many times as fast: with less to gain, noise would decide.
@@ -51,9 +51,7 @@ class KerasTrainer(Trainer):
     exports: ClassVar[tuple[str, ...]] = ("keras", "keras_source")
 
     def train(self, job: Job, data: Dataset, report: Reporter = silent) -> Result:
-        lacking = sorted({*job.spec.instruments, job.spec.procedure} - self.provides)
-        if lacking:
-            raise SearchError(f"the trainer 'keras' has no {', '.join(lacking)}: --trainer torch may have it")
+        self.require(job)
         with _one_training(job):
             info, training = data.info, job.spec.training
             graph = lower(job.spec.architecture, info.input_shape, info.num_classes)
@@ -65,25 +63,12 @@ class KerasTrainer(Trainer):
             return loop.end(graph, backend.device())
 
     def evaluate(self, job: Job, data: Dataset, split: Split) -> Result:
-        folder = job.parent_folder or job.folder
-        content = artifacts.read(folder, MODEL)
-        if content is None:
-            raise TrialFailure("data", f"there is no {MODEL} in {folder}")
-        with _one_training(job):
-            began = time.perf_counter()
-            info = data.info
-            graph = lower(job.spec.architecture, info.input_shape, info.num_classes).inference()
+        def measured(graph: Graph, weights: Arrays) -> tuple[float, float]:
             made = programs(graph, "float32")
-            accuracy, loss = measured_on(made, theirs(made.bound, artifacts.unpack(content)), data, split)
-            seconds = time.perf_counter() - began
-            found = costs(graph)
-            return Result(
-                metrics={split: {"accuracy": accuracy, "loss": loss}},
-                parameters=found.parameters,
-                flops=found.flops,
-                size_mb=found.size_mb,
-                cost=Cost(seconds=seconds, evaluate_seconds=seconds, device=backend.device()),
-            )
+            return measured_on(made, theirs(made.bound, weights), data, split)
+
+        with _one_training(job):
+            return evaluation(job, data.info, split, measured, backend.device())
 
     def predict(self, graph: Graph, weights: Mapping[str, Floats], info: DatasetInfo, images: Images) -> Floats:
         if not len(images):
@@ -116,12 +101,6 @@ class KerasTrainer(Trainer):
 
 
 # ------------------------------------------------------------------------------------------------------------ small parts
-def dtype_of(job: Job) -> str:
-    """float32 or bfloat16: the training's own word, else what was measured for the experiment."""
-    precision = job.spec.training.precision
-    return precision if precision != "auto" else str(job.measured.get("dtype", "float32"))
-
-
 class Pace(NamedTuple):
     """Seconds of one step, of one image in evaluation, and of what comes before both: building and compiling."""
 

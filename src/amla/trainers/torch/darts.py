@@ -22,8 +22,9 @@ from amla.spec.lower import lower
 from amla.spec.procedures import STRENGTH, DartsSettings
 from amla.spec.trial import Job, Result, Statistics
 from amla.trainers.base import Reporter
+from amla.trainers.evaluation import dtype_of
 from amla.trainers.torch.data import Batches
-from amla.trainers.torch.device import device_name, dtype_of
+from amla.trainers.torch.device import device_name
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.parts import parted
 from amla.trainers.torch.state import begin

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 
 import torch
 
-from amla.spec.trial import Job
-
 #: Parameters of glibc's malloc (mallopt(3)), and what its own rules come to in a process that uses large blocks.
 _TRIM_THRESHOLD, _MMAP_MAX, _MMAP_THRESHOLD = -1, -4, -3
 _USUAL = {_TRIM_THRESHOLD: 64 * 2**20, _MMAP_THRESHOLD: 32 * 2**20, _MMAP_MAX: 65536}
@@ -26,12 +24,6 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {torch.get_num_threads()} threads"
-
-
-def dtype_of(job: Job) -> str:
-    """float32 or bfloat16: the training's own word, else what was measured for the experiment."""
-    precision = job.spec.training.precision
-    return precision if precision != "auto" else str(job.measured.get("dtype", "float32"))
 
 
 @contextlib.contextmanager

@@ -26,9 +26,10 @@ from amla.spec.procedures import STRENGTH, EnasSettings
 from amla.spec.training import SGD, Augmentation
 from amla.spec.trial import Candidate, Job, Result, Statistics
 from amla.trainers.base import Reporter
+from amla.trainers.evaluation import dtype_of
 from amla.trainers.torch.controller import Sample, make_policy
 from amla.trainers.torch.data import Batches
-from amla.trainers.torch.device import device_name, dtype_of
+from amla.trainers.torch.device import device_name
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.module import GraphModule, by_batch
 from amla.trainers.torch.optim import load_slots, slots

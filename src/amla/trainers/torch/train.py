@@ -8,8 +8,9 @@ from amla.datasets.base import Dataset
 from amla.spec.lower import lower
 from amla.spec.trial import Job, Result
 from amla.trainers.base import Reporter
+from amla.trainers.evaluation import dtype_of
 from amla.trainers.torch.data import Batches
-from amla.trainers.torch.device import device_name, dtype_of
+from amla.trainers.torch.device import device_name
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.state import begin
 from amla.trainers.torch.switched import with_switched_off

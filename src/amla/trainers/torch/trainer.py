@@ -13,17 +13,15 @@ import torch.nn.functional as F
 from pydantic import JsonValue
 from torch import Tensor, nn
 
-from amla import artifacts
 from amla.datasets.base import Dataset, Images
-from amla.errors import DataError, SearchError, TrialFailure
-from amla.spec.costs import costs
+from amla.errors import DataError, TrialFailure
 from amla.spec.data import DatasetInfo, Split
 from amla.spec.graph import Graph
-from amla.spec.lower import lower
 from amla.spec.training import Training
-from amla.spec.trial import Cost, Job, Result
+from amla.spec.trial import Job, Result
 from amla.trainers.base import Floats, Reporter, Trainer, silent
-from amla.trainers.checkpoint import MODEL
+from amla.trainers.evaluation import evaluation
+from amla.trainers.surgery import Arrays
 from amla.trainers.torch.darts import darts
 from amla.trainers.torch.data import EVALUATION_BATCH, Normalise, to_tensor
 from amla.trainers.torch.device import default_device, device_name, memory_kept
@@ -57,33 +55,17 @@ class TorchTrainer(Trainer):
     provides = provided() | {"evaluate", *PROCEDURES}
 
     def train(self, job: Job, data: Dataset, report: Reporter = silent) -> Result:
-        lacking = sorted({*job.spec.instruments, job.spec.procedure} - (provided() | PROCEDURES.keys()))
-        if lacking:
-            raise SearchError(f"the trainer 'torch' has no {', '.join(lacking)}")
+        self.require(job)
         with _one_training(job) as device, _failures():
             return PROCEDURES[job.spec.procedure](job, data, device, report)
 
     def evaluate(self, job: Job, data: Dataset, split: Split) -> Result:
-        folder = job.parent_folder or job.folder
-        content = artifacts.read(folder, MODEL)
-        if content is None:
-            raise TrialFailure("data", f"there is no {MODEL} in {folder}")
         with _one_training(job) as device, _failures():
-            began = time.perf_counter()
-            info = data.info
-            graph = lower(job.spec.architecture, info.input_shape, info.num_classes).inference()
-            module = _loaded(graph, artifacts.unpack(content), device)
-            accuracy, loss = measured_on(module, data, split, device)
-            seconds = time.perf_counter() - began
-            cost = Cost(seconds=seconds, evaluate_seconds=seconds, device=device_name(device))
-            found = costs(graph)
-            return Result(
-                metrics={split: {"accuracy": accuracy, "loss": loss}},
-                parameters=found.parameters,
-                flops=found.flops,
-                size_mb=found.size_mb,
-                cost=cost,
-            )
+
+            def measured(graph: Graph, weights: Arrays) -> tuple[float, float]:
+                return measured_on(_loaded(graph, weights, device), data, split, device)
+
+            return evaluation(job, data.info, split, measured, device_name(device))
 
     def predict(self, graph: Graph, weights: Mapping[str, Floats], info: DatasetInfo, images: Images) -> Floats:
         device = default_device()
