@@ -48,11 +48,12 @@ class Trainer(ABC):
     def check(self, problem: Problem) -> None:  # noqa: B027  # most trainers take whatever a problem asks
         """Errors: ``ConfigError`` where it cannot do what the problem asks, before anything runs."""
 
-    def require(self, job: Job) -> None:
-        """Errors: ``SearchError`` where a training asks for an instrument or a procedure that it has not."""
+    def require(self, job: Job, name: str, elsewhere: str = "") -> None:
+        """Errors: ``SearchError`` where a training asks for an instrument or a procedure that it has not; ``name``: its own,
+        ``elsewhere``: where it may be had."""
         lacking = sorted({*job.spec.instruments, job.spec.procedure} - (self.provides - {"evaluate"}))
         if lacking:
-            raise SearchError(f"{type(self).__name__} has no {', '.join(lacking)}")
+            raise SearchError(f"the trainer {name!r} has no {', '.join(lacking)}{elsewhere}")
 
     @abstractmethod
     def train(self, job: Job, data: Dataset, report: Reporter = silent) -> Result:

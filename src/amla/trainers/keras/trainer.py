@@ -51,7 +51,7 @@ class KerasTrainer(Trainer):
     exports: ClassVar[tuple[str, ...]] = ("keras", "keras_source")
 
     def train(self, job: Job, data: Dataset, report: Reporter = silent) -> Result:
-        self.require(job)
+        self.require(job, "keras", ": --trainer torch may have it")
         with _one_training(job):
             info, training = data.info, job.spec.training
             graph = lower(job.spec.architecture, info.input_shape, info.num_classes)

@@ -55,7 +55,7 @@ class TorchTrainer(Trainer):
     provides = provided() | {"evaluate", *PROCEDURES}
 
     def train(self, job: Job, data: Dataset, report: Reporter = silent) -> Result:
-        self.require(job)
+        self.require(job, "torch")
         with _one_training(job) as device, _failures():
             return PROCEDURES[job.spec.procedure](job, data, device, report)
 
@@ -99,14 +99,14 @@ class TorchTrainer(Trainer):
         # the first way is kept where it makes no odds: threads that a small network leaves idle serve a grown one
         best = min(ways, key=lambda way: seconds[way] * (1.0 if way == ways[0] else WORTH))
         with _threads(best[1]):
-            rules = measured_rules(graph, training.batch_size, device, best[0])
+            rules, name = measured_rules(graph, training.batch_size, device, best[0]), device_name(device)
         return {
             "dtype": best[0],
             "threads": best[1],
             "kernels": to_json(rules),
             "step_seconds": seconds[best],
             "evaluate_seconds": image_seconds(module, device, best[1]),
-            "device": device_name(device),
+            "device": name,
         }
 
 
