@@ -16,9 +16,11 @@ from amla.engine.rehearsal import make_searcher
 from amla.engine.summary import search_seconds, trained_seconds
 from amla.errors import SearchError
 from amla.searchers.base import Searcher
+from amla.spec.costs import costs
 from amla.spec.experiment import Experiment
+from amla.spec.lower import lower
 from amla.spec.training import Budget
-from amla.spec.trial import Trial, TrialSpec
+from amla.spec.trial import Result, Trial, TrialSpec
 
 #: How often the final training, and the test, are tried before the experiment is given up.
 TRIES = 2
@@ -127,15 +129,19 @@ class Planner:
         whole = self.spec.time_budget
         if whole is None or not self._by_the_clock or spec.purpose != "final":
             return spec
-        left = whole - trained_seconds(trials) - self._evaluate_seconds(trials)
+        left = whole - trained_seconds(trials) - self._evaluate_seconds(spec, trials)
         seconds = round(max(left, FINAL_LEAST * whole), 3)
         return spec.model_copy(update={"budget": Budget(seconds=seconds), "horizon": None})
 
-    def _evaluate_seconds(self, trials: Sequence[Trial]) -> float:
-        """How long one reading of the validation split takes: as it was on average, else as it was measured before."""
+    def _evaluate_seconds(self, spec: TrialSpec, trials: Sequence[Trial]) -> float:
+        """How long one reading of the validation split takes this network: in proportion to its multiply-adds, for a
+        supernet takes several times as long as what is derived from it; as measured before, where nothing was read yet."""
         done = [t.result for t in trials if t.state == "done" and t.result]
-        readings = sum(1 + sum(point.accuracy is not None for point in result.curve) for result in done)
-        return sum(result.cost.evaluate_seconds for result in done) / readings if readings else self.valid_seconds
+        work = sum(_readings(result) * result.flops for result in done)
+        if not work:
+            return self.valid_seconds
+        flops = costs(lower(spec.architecture, self.problem.input_shape, self.problem.num_classes)).flops
+        return sum(result.cost.evaluate_seconds for result in done) * flops / work
 
     # --------------------------------------------------------------------------------------------------------- the closing
     def _closing(self, trials: Sequence[Trial]) -> TrialSpec | Ended:
@@ -172,6 +178,11 @@ class Planner:
         """The finished ones in the order in which the searcher is told of them."""
         finished = [trial for trial in trials if trial.finished]
         return finished if self.spec.deterministic else sorted(finished, key=lambda trial: trial.finished_seq or 0)
+
+
+def _readings(result: Result) -> int:
+    """How often the validation split was read."""
+    return 1 + sum(point.accuracy is not None for point in result.curve)
 
 
 def _as_running(trial: Trial) -> Trial:
