@@ -33,7 +33,7 @@ from amla.trainers.keras.trainer import KerasTrainer
 from amla.trainers.torch import data as torch_data
 from amla.trainers.torch.instruments import Instruments as TorchInstruments
 from amla.trainers.torch.module import GraphModule
-from amla.trainers.torch.optim import clip, make_optimizer, set_rate
+from amla.trainers.torch.optim import clip, make_optimizer
 from amla.trainers.torch.trainer import TorchTrainer
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -148,7 +148,7 @@ def test_a_step_gives_the_same_weights_and_statistics(
     loss.backward()
     if limit:
         clip(list(module.parameters()), limit)
-    set_rate(made, 0.01)
+    made.rate = 0.01
     made.step()
     # keras
     program = programs(graph, "float32")
