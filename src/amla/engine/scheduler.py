@@ -62,9 +62,9 @@ class Scheduler:
         self._cancelled = False
         if not store.trials(experiment_id):
             spec = experiment.spec
-            check_needs(self.planner.searcher, registry.load("trainers", spec.trainer)(), spec.trainer)
+            check_needs(self.planner.searcher, registry.load("trainers", spec.trainer)(), spec)
             if spec.final_trainer is not None:
-                check_final(self.planner.searcher, registry.load("trainers", spec.final_trainer)(), spec.final_trainer)
+                check_final(self.planner.searcher, registry.load("trainers", spec.final_trainer)(), spec)
 
     def run(self) -> Experiment:
         """Tick until the experiment has ended or is to stop. Errors: ``SearchError`` where the search cannot go on."""
