@@ -333,7 +333,7 @@ def test_a_parent_must_have_been_done(made: Make) -> None:
 
 def test_needs_are_checked_before_anything_runs(made: Make) -> None:
     store = made(settings={"reads": ["taylor", "skip"]})
-    with pytest.raises(ConfigError, match="has no skip, taylor, which the searcher .* needs"):
+    with pytest.raises(ConfigError, match="has no skip, taylor, which the searcher"):
         run(store)
     assert store.trials("tiny") == []
 

@@ -228,5 +228,5 @@ def job_of(experiment: Experiment, trial: Trial) -> Job:
         parent_folder=experiment.trial_folder(parent) if parent is not None else None,
         resources=experiment.spec.resources,
         measured=experiment.measured,
-        measures=measures(experiment.problem),
+        measures=measures(experiment.problem, trial.spec.procedure),
     )
