@@ -30,6 +30,7 @@ class Envelope(Protocol):
     skips: bool
 
     def contains(self, architecture: AnyArchitecture) -> bool: ...
+    def decisions(self) -> Decisions: ...
     def bare(self, choices: Sequence[Sequence[Sequence[str]]]) -> MacroArchitecture: ...
     def envelope(self, depth: Sequence[int]) -> MacroArchitecture: ...
     def set_widths(self, network: MacroArchitecture) -> MacroArchitecture: ...
@@ -60,7 +61,7 @@ def encode(space: Envelope, network: MacroArchitecture) -> dict[str, str]:
     """The option of every decision. Layers that are not there have everything off."""
     if not space.contains(network):
         raise SpecError("space: this architecture is not in the space, so it has no decisions here")
-    taken = {name: options[0] for name, options in decisions(space).items()}
+    taken = {name: options[0] for name, options in space.decisions().items()}
     for index, stage in enumerate(network.stages):
         if space.blocks:
             taken |= _encoded_blocks(stage)
@@ -80,7 +81,7 @@ def encode(space: Envelope, network: MacroArchitecture) -> dict[str, str]:
 
 def decode(space: Envelope, taken: Mapping[str, str]) -> MacroArchitecture:
     """The network that these options make. A layer with every branch off gets the envelope's first operation."""
-    checked(decisions(space), taken)
+    checked(space.decisions(), taken)
     network = space.bare([_operations(space, index, taken) for index in range(len(space.layers))])
     if space.skips:
         for stage in network.stages:
