@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from histories import given
 
 from amla import registry
 from amla.engine.rehearsal import rehearse
@@ -14,6 +15,7 @@ from amla.searchers.axes import Axes
 from amla.searchers.base import Searcher
 from amla.searchers.bayes import Bayes, BayesSettings
 from amla.searchers.searched import Searched
+from amla.spaces.nasbench201 import OPERATIONS
 from amla.spec.experiment import Problem
 from amla.spec.hyperparameters import Choice, Integer, Real
 from amla.spec.trial import Result, Trial, TrialSpec
@@ -147,6 +149,20 @@ def test_what_breaks_a_measured_limit_is_avoided(name: str) -> None:
 def test_where_nothing_is_feasible_it_goes_on_at_random(name: str) -> None:
     problem = CELLS.model_copy(update={"trials": 14})
     assert len(searched(make(name, problem), convolutions, lambda spec: False)) == 14
+
+
+def test_tpe_forgets_what_is_neither_good_nor_new() -> None:
+    """Of two pasts that differ in an old and poor trial only, what it proposes is the same."""
+
+    def proposed(first: str, memory: int) -> list[TrialSpec | None]:
+        searcher = make("tpe", CELLS, startup=4, memory=memory)
+        drawn = [np.random.default_rng(number).permutation(OPERATIONS).tolist() for number in range(1, 30)]
+        others = [given(number, number / 40, *names, "3x3") for number, names in enumerate(drawn, 1)]
+        searcher.observe([given(0, 0.0, *[first] * 6), *others])
+        return [searcher.suggest([], number) for number in range(30, 40)]
+
+    assert proposed("zero", 12) == proposed("identity", 12)
+    assert proposed("zero", 400) != proposed("identity", 400)
 
 
 def test_bayes_tries_every_cell_of_a_small_space_before_one_again() -> None:
