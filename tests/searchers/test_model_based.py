@@ -152,14 +152,15 @@ def test_where_nothing_is_feasible_it_goes_on_at_random(name: str) -> None:
 
 
 def test_tpe_forgets_what_is_neither_good_nor_new() -> None:
-    """Of two pasts that differ in an old and poor trial only, what it proposes is the same."""
+    """Of two pasts that differ in old and poor trials only, what it proposes is the same."""
 
     def proposed(first: str, memory: int) -> list[TrialSpec | None]:
         searcher = make("tpe", CELLS, startup=4, memory=memory)
-        drawn = [np.random.default_rng(number).permutation(OPERATIONS).tolist() for number in range(1, 30)]
-        others = [given(number, number / 40, *names, "3x3") for number, names in enumerate(drawn, 1)]
-        searcher.observe([given(0, 0.0, *[first] * 6), *others])
-        return [searcher.suggest([], number) for number in range(30, 40)]
+        drawn = [np.random.default_rng(number).permutation(OPERATIONS).tolist() for number in range(10, 40)]
+        others = [given(number, number / 40, *names, "3x3") for number, names in enumerate(drawn, 10)]
+        poor = [given(number, 0.0, *[first] * 6) for number in range(10)]
+        searcher.observe([*poor, *others])
+        return [searcher.suggest([], number) for number in range(40, 50)]
 
     assert proposed("zero", 12) == proposed("identity", 12)
     assert proposed("zero", 400) != proposed("identity", 400)
