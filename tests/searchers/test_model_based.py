@@ -155,7 +155,7 @@ def test_tpe_forgets_what_is_neither_good_nor_new() -> None:
     """Of two pasts that differ in old and poor trials only, what it proposes is the same."""
 
     def proposed(first: str, memory: int) -> list[TrialSpec | None]:
-        searcher = make("tpe", CELLS, startup=4, memory=memory)
+        searcher = make("tpe", CELLS.model_copy(update={"trials": 60}), startup=4, memory=memory)
         drawn = [np.random.default_rng(number).permutation(OPERATIONS).tolist() for number in range(10, 40)]
         others = [given(number, number / 40, *names, "3x3") for number, names in enumerate(drawn, 10)]
         poor = [given(number, 0.0, *[first] * 6) for number in range(10)]
