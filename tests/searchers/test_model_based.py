@@ -152,18 +152,19 @@ def test_where_nothing_is_feasible_it_goes_on_at_random(name: str) -> None:
 
 
 def test_tpe_forgets_what_is_neither_good_nor_new() -> None:
-    """Of two pasts that differ in old and poor trials only, what it proposes is the same."""
+    """With a memory for twelve trials it proposes what it would after those twelve, and not what it would after all."""
+    drawn = [np.random.default_rng(number).permutation(OPERATIONS).tolist() for number in range(40)]
+    trials = [given(number, (number % 20) / 20, *names, "3x3") for number, names in enumerate(drawn)]
+    kept = [*range(14, 20), *range(34, 40)]  # the best and the latest
 
-    def proposed(first: str, memory: int) -> list[TrialSpec | None]:
+    def proposed(past: list[Trial], memory: int) -> list[TrialSpec | None]:
         searcher = make("tpe", CELLS.model_copy(update={"trials": 60}), startup=4, memory=memory)
-        drawn = [np.random.default_rng(number).permutation(OPERATIONS).tolist() for number in range(10, 40)]
-        others = [given(number, number / 40, *names, "3x3") for number, names in enumerate(drawn, 10)]
-        poor = [given(number, 0.0, *[first] * 6) for number in range(10)]
-        searcher.observe([*poor, *others])
+        searcher.observe(past)
         return [searcher.suggest([], number) for number in range(40, 50)]
 
-    assert proposed("zero", 12) == proposed("identity", 12)
-    assert proposed("zero", 400) != proposed("identity", 400)
+    assert len(kept) == 12
+    assert proposed(trials, 12) == proposed([trials[number] for number in kept], 400)
+    assert proposed(trials, 12) != proposed(trials, 400)
 
 
 def test_bayes_tries_every_cell_of_a_small_space_before_one_again() -> None:
