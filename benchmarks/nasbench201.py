@@ -48,7 +48,7 @@ BUDGETED = {"random": 93.87, "evolution": 94.07}
 
 def races(table: str) -> list[tuple[Race, int]]:
     """(race, seeds), the most telling first."""
-    planned = [(name, data, 200, None, 200) for name, data in product(("evolution",), NAMES)]
+    planned: list[tuple[str, str, int, float | None, int]] = [("evolution", data, 200, None, 200) for data in NAMES]
     planned += [("bayes", "cifar10", 200, None, 50)]
     planned += [("random", data, count, None, 200) for data, count in product(NAMES, LENGTHS)]
     planned += [("evolution", data, count, None, 200) for count, data in product((100, 500), NAMES)]
