@@ -17,6 +17,7 @@ from amla import datasets
 from amla.datasets.table import SUFFIXES, TableDataset
 from amla.engine.memory import play
 from amla.engine.prepare import prepare
+from amla.engine.rehearsal import make_searcher
 from amla.errors import ConfigError, SearchError
 from amla.spaces.nasbench201 import arch_str
 from amla.spec.base import Document
@@ -96,7 +97,9 @@ class Curve(NamedTuple):
 def check(races: Sequence[Race]) -> None:
     """Prepare every race, so that whatever is wrong is said before anything runs. Errors: ``AmlaError`` in one line."""
     for race in races:
-        _prepared(race)
+        experiment, _ = _prepared(race)
+        if make_searcher(experiment.spec, experiment.problem).finished:
+            raise ConfigError(f"searcher {race.searcher!r}: it searches nothing, so there is nothing to race")
 
 
 def nobody(seeds: int) -> None:
