@@ -1,4 +1,4 @@
-"""The gRPC server: suggestions and health, on one port. Early stopping is not served: UNIMPLEMENTED."""
+"""The gRPC server: suggestions, early stopping and health, on one port."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from amla.errors import ConfigError
+from amla.services.katib.earlystopping import EarlyStoppingService
 from amla.services.katib.suggestion import SuggestionService
 from amla.services.katib.wire import PACKAGE, SERVICES, message
 
@@ -32,7 +33,8 @@ def serving(port: int = PORT, host: str = "[::]") -> Iterator[int]:
     Errors: ``ConfigError`` where the port is taken.
     """
     server = grpc.server(ThreadPoolExecutor(WORKERS), options=UNLIMITED)
-    server.add_generic_rpc_handlers((_handlers("Suggestion", SuggestionService()),))
+    services = {"Suggestion": SuggestionService(), "EarlyStopping": EarlyStoppingService()}
+    server.add_generic_rpc_handlers(tuple(_handlers(name, service) for name, service in services.items()))
     probes = health.HealthServicer()
     for probed in PROBED:
         probes.set(probed, health_pb2.HealthCheckResponse.SERVING)
