@@ -43,9 +43,10 @@ def shared(branches: Sequence[Branch], width: int) -> tuple[Branch, ...]:
     count = len(branches)
     if width < count:
         raise SpecError(f"{width} channels cannot be shared out over {count} branches")
+    shares = (width // count + (index < width % count) for index in range(count))
     return tuple(
-        branch.model_copy(update={"channels": width // count + (index < width % count)})
-        for index, branch in enumerate(branches)
+        branch if branch.channels == share else branch.model_copy(update={"channels": share})
+        for branch, share in zip(branches, shares, strict=True)
     )
 
 

@@ -7,9 +7,10 @@ The edits are pure functions on a ``MacroArchitecture``; NAC's phases and every 
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -19,7 +20,9 @@ from amla.errors import SpecError
 from amla.spaces import envelope_decisions, envelope_supernet, stems
 from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings, Supernet
 from amla.spaces.edits import (
+    Choices,
     dense_sources,
+    each_layer,
     edited_operations,
     inner_width,
     moved_operations,
@@ -28,7 +31,7 @@ from amla.spaces.edits import (
     with_skips,
     without_layer,
 )
-from amla.spaces.limits import excess
+from amla.spaces.limits import excess, unlimited
 from amla.spaces.stems import conv_stem, one_more_halving, rungs
 from amla.spec.architecture import (
     DEFAULT_HEAD,
@@ -124,16 +127,17 @@ class EnvelopeSpace(SearchSpace):
 
     def initial(self) -> MacroArchitecture:
         """The EnvelopeNet itself: every layer with every branch, and dense skip inputs if skips are on."""
+        return self._initial
+
+    @functools.cached_property
+    def _initial(self) -> MacroArchitecture:
         return self.envelope(self.layers)
 
     def envelope(self, depth: Sequence[int]) -> MacroArchitecture:
         """An EnvelopeNet with so many layers in each stage."""
         network = self.bare([[self.operations] * layers for layers in depth])
         if self.skips:
-            for stage in network.stages:
-                for layer in stage.layers:
-                    sources = dense_sources(network, stage.name, layer.name)
-                    network = with_skips(network, stage.name, layer.name, sources)
+            network = each_layer(network, functools.partial(_dense, network))
         return self.set_widths(network)
 
     def grow(self, network: MacroArchitecture, stage: str) -> MacroArchitecture:
@@ -158,7 +162,9 @@ class EnvelopeSpace(SearchSpace):
             layers: list[Layer] = []
             for layer in stage.layers:
                 outputs = width if layer is stage.layers[-1] else max(inner, len(layer.branches))
-                layers.append(layer.model_copy(update={"branches": shared(layer.branches, outputs)}))
+                branches = shared(layer.branches, outputs)
+                kept = all(new is old for new, old in zip(branches, layer.branches, strict=True))
+                layers.append(layer if kept else layer.model_copy(update={"branches": branches}))
             widener = Widener(channels=width) if index < len(network.stages) - 1 else None
             stages.append(stage.model_copy(update={"layers": tuple(layers), "widener": widener}))
         return network.model_copy(update={"stages": tuple(stages)})
@@ -176,35 +182,21 @@ class EnvelopeSpace(SearchSpace):
                 choices.append([self._subset(rng) for _ in range(depth)])
         network = self.bare(choices)
         if self.skips:
-            for stage in network.stages:
-                for layer in stage.layers:
-                    sources = [s for s in dense_sources(network, stage.name, layer.name) if rng.random() < 0.5]
-                    network = with_skips(network, stage.name, layer.name, sources)
+            network = each_layer(network, lambda place, layer: _skipping(network, place, layer, rng))
         return self.set_widths(network)
 
     def mutate(self, architecture: AnyArchitecture, rng: np.random.Generator) -> MacroArchitecture:
         """One of the neighbours, all equally likely. Errors: ``SpecError`` where it has none."""
-        options = list(self.neighbors(architecture))
+        options = list(self._edits(architecture))
         if not options:
             raise SpecError("space_settings: this space has one network only; allow more layers, operations or skips")
-        return options[int(rng.integers(len(options)))]
+        return options[int(rng.integers(len(options)))]()
 
     def neighbors(self, architecture: AnyArchitecture) -> Iterator[MacroArchitecture]:
         """Add, drop or exchange one branch; add or drop a stage's last layer; add or drop one skip. With ``blocks``, where
         the number of branches and layers is given: exchange one branch, move one to another layer, add or drop a skip."""
-        network = _macro(architecture)
-        for index, stage in enumerate(network.stages):
-            for edited in self._edited_branches(stage):
-                yield self.set_widths(with_layers(network, stage.name, edited))
-            if self.skips:
-                for layer in stage.layers:
-                    yield from self._edited_skips(network, stage, layer)
-            if self.blocks:
-                continue
-            if len(stage.layers) < max(self.max_layers[index], self.layers[index]):
-                yield self.set_widths(self.grow(network, stage.name))
-            if len(stage.layers) > self.layers[index]:
-                yield self.set_widths(without_layer(network, stage.name, stage.layers[-1].name))
+        for edit in self._edits(architecture):
+            yield edit()
 
     def contains(self, architecture: AnyArchitecture) -> bool:
         """NAC's last growth may reach ``max_layers`` + 1, as published, so a stage may have one layer more than that. A
@@ -326,26 +318,45 @@ class EnvelopeSpace(SearchSpace):
         sources = dense_sources(network, stage.name, layer.name)
         return layer.skips == tuple(source for source in sources if source in layer.skips)
 
-    def _edited_branches(self, stage: Stage) -> Iterator[tuple[Layer, ...]]:
-        """The layers of a stage after each edit of one branch."""
+    def _edits(self, architecture: AnyArchitecture) -> Iterator[Callable[[], MacroArchitecture]]:
+        """The neighbours, not made yet: there are hundreds, of which a mutation wants one."""
+        network = _macro(architecture)
+        for index, stage in enumerate(network.stages):
+            yield from self._edits_of_branches(network, stage)
+            if self.skips:
+                for layer in stage.layers:
+                    yield from _edits_of_skips(network, stage, layer)
+            if self.blocks:
+                continue
+            if len(stage.layers) < max(self.max_layers[index], self.layers[index]):
+                yield functools.partial(self._deeper, network, stage.name)
+            if len(stage.layers) > self.layers[index]:
+                yield functools.partial(self._shallower, network, stage.name, stage.layers[-1].name)
+
+    def _deeper(self, network: MacroArchitecture, stage: str) -> MacroArchitecture:
+        return self.set_widths(self.grow(network, stage))
+
+    def _shallower(self, network: MacroArchitecture, stage: str, layer: str) -> MacroArchitecture:
+        return self.set_widths(without_layer(network, stage, layer))
+
+    def _edits_of_branches(self, network: MacroArchitecture, stage: Stage) -> Iterator[Callable[[], MacroArchitecture]]:
+        """Each edit of one branch of a stage."""
         choices = [tuple(branch.operation for branch in layer.branches) for layer in stage.layers]
         edited = (
             moved_operations(choices, self.operations) if self.blocks else edited_operations(choices, self.operations)
         )
         for changed in dict.fromkeys(edited):
-            yield tuple(
-                layer if now == before else self._layer(layer.name, now, layer.skips or ())
-                for layer, before, now in zip(stage.layers, choices, changed, strict=True)
-            )
+            yield functools.partial(self._with_operations, network, stage, changed)
 
-    def _edited_skips(self, network: MacroArchitecture, stage: Stage, layer: Layer) -> Iterator[MacroArchitecture]:
-        present = layer.skips or ()
-        for source in dense_sources(network, stage.name, layer.name):
-            if source in present:
-                kept = tuple(skip for skip in present if skip != source)
-                yield with_skips(network, stage.name, layer.name, kept)
-            else:
-                yield with_skips(network, stage.name, layer.name, (*present, source))
+    def _with_operations(self, network: MacroArchitecture, stage: Stage, changed: Choices) -> MacroArchitecture:
+        """The network with these operations in a stage; layers that have theirs already stay."""
+        layers = tuple(
+            layer
+            if now == tuple(branch.operation for branch in layer.branches)
+            else self._layer(layer.name, now, layer.skips or ())
+            for layer, now in zip(stage.layers, changed, strict=True)
+        )
+        return self.set_widths(with_layers(network, stage.name, layers))
 
 
 # ---------------------------------------------------------------------------------------------------------- pure functions
@@ -364,11 +375,34 @@ def suited_stem(problem: Problem, channels: int, halvings: int | None = None) ->
 def fitting_width(settings: EnvelopeSettings, problem: Problem) -> int:
     """The widest first stage, up to ``WIDTH`` channels, whose envelope keeps the limits; where none does, the narrowest."""
     least = len(settings.operations)
+    if unlimited(problem):
+        return max(WIDTH, least)
     for width in range(max(WIDTH, least), least, -1):
         space = EnvelopeSpace(settings.model_copy(update={"width": width}), problem)
         if excess(space.initial(), problem) is None:
             return width
     return least
+
+
+def _dense(network: MacroArchitecture, place: str, layer: Layer) -> Layer:
+    """A layer with every skip that it could have."""
+    return layer.model_copy(update={"skips": dense_sources(network, *place.split("/"))})
+
+
+def _skipping(network: MacroArchitecture, place: str, layer: Layer, rng: np.random.Generator) -> Layer:
+    """A layer with each skip that it could have, with probability 1/2."""
+    drawn = tuple(source for source in dense_sources(network, *place.split("/")) if rng.random() < 0.5)
+    return layer.model_copy(update={"skips": drawn})
+
+
+def _edits_of_skips(
+    network: MacroArchitecture, stage: Stage, layer: Layer
+) -> Iterator[Callable[[], MacroArchitecture]]:
+    """Each skip of a layer dropped, and each that it lacks added."""
+    present = layer.skips or ()
+    for source in dense_sources(network, stage.name, layer.name):
+        skips = tuple(skip for skip in present if skip != source) if source in present else (*present, source)
+        yield functools.partial(with_skips, network, stage.name, layer.name, skips)
 
 
 def branch_name(operations: Sequence[str], operation: str) -> str:

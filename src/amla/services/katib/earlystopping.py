@@ -11,9 +11,9 @@ import grpc
 
 from amla import registry
 from amla.errors import AmlaError, PluginError
-from amla.services.katib.suggestion import one_line
 from amla.services.katib.setup import FIGURES
 from amla.services.katib.stopping import Curve, stopping_of
+from amla.services.katib.suggestion import one_line
 from amla.services.katib.wire import PACKAGE, enum, message
 
 #: Seconds that the database may take for all trials of a request: Katib waits for 60.

@@ -46,12 +46,17 @@ class _Chains:
         for one in past:
             self.members.setdefault(one.parcel.chain, []).append(one)
         self.made: dict[int, Chain] = {}
+        #: Those that had nothing to suggest: only a result could change that.
+        self.waiting: set[int] = set()
 
     def next(self, number: int) -> Suggestion:
         for chain in self._in_turn():
+            if chain.index in self.waiting:
+                continue
             suggestion = chain.suggest(number)
             if suggestion is not None:
                 return suggestion
+            self.waiting.add(chain.index)
             if chain.fresh:
                 raise SearchError(f"{self.setup.spec.searcher}: a search that has seen nothing has nothing to suggest")
         raise AssertionError("there is always another chain")
@@ -82,9 +87,10 @@ class Chain:
 
     def __init__(self, setup: Setup, index: int, members: Sequence[Past]) -> None:
         self.setup, self.index = setup, index
-        self.over = any(one.trial.spec.purpose == "final" and one.trial.state == "done" for one in members)
+        self.over = any(one.closes for one in members)
         if self.over:
             return
+        members = [one for one in members if one.fits]
         self.problem = setup.problem_of(index)
         self.searcher = setup.searcher(index)
         self.line = line_of(members) if self.searcher.sequential else list(members)
