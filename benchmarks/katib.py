@@ -47,7 +47,7 @@ PAUSE = 0.01
 @contextmanager
 def service() -> Iterator[int]:
     """``amla katib serve`` on a free port, once its worker answers."""
-    words = [sys.executable, "-m", "amla", "katib", "serve", "--port", "0", "--host", "127.0.0.1"]
+    words = [str(Path(sys.executable).with_name("amla")), "katib", "serve", "--port", "0", "--host", "127.0.0.1"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         port = int(process.stderr.readline().rsplit(":", 1)[1])

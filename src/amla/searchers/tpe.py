@@ -64,6 +64,7 @@ class TPE(ModelBased[TPESettings]):
         with _quiet():
             self._study = optuna.create_study(direction="maximize")
         self._added = 0
+        self._live: list[tuple[Point, int]] = []  # those that run, as the study has them, with their numbers there
 
     def proposed(self, active: Sequence[Point], rng: np.random.Generator) -> TrialSpec:
         self._catch_up()
@@ -80,7 +81,9 @@ class TPE(ModelBased[TPESettings]):
         return self.searched.drawn(rng, self.settings.draws)
 
     def _catch_up(self) -> None:
-        """Tell the study of the trials that it does not have yet, in order."""
+        """Tell the study of the trials that it does not have yet, in order: those that run come behind all of them."""
+        if self._added < len(self.points):
+            self._forget(0)
         for point, worth in zip(self.points[self._added :], self.worths[self._added :], strict=True):
             broken = not math.isfinite(worth)
             self._study.add_trial(
@@ -95,19 +98,27 @@ class TPE(ModelBased[TPESettings]):
 
     @contextmanager
     def _running(self, active: Sequence[Point]) -> Iterator[list[int]]:
-        """The study with these points as running trials; afterwards they, and those noted in the list, are out of it."""
-        numbers: list[int] = []
-        for point in active:
-            numbers.append(len(self._study.get_trials(deepcopy=False)))
+        """The study with these points as running trials; those noted in the list are out of it afterwards."""
+        same = zip(self._live, active, strict=False)
+        self._forget(next((place for place, (known, point) in enumerate(same) if known[0] != point), len(active)))
+        for point in active[len(self._live) :]:
+            self._live.append((point, len(self._study.get_trials(deepcopy=False))))
             params = self._params(point)
             self._study.add_trial(
                 create_trial(state=TrialState.RUNNING, params=params, distributions=self.distributions)
             )
+        asked: list[int] = []
         try:
-            yield numbers
+            yield asked
         finally:
-            for number in numbers:
+            for number in asked:
                 self._study.tell(number, state=TrialState.FAIL)
+
+    def _forget(self, kept: int) -> None:
+        """Those that run are out of the study but for the first so many."""
+        for _, number in self._live[kept:]:
+            self._study.tell(number, state=TrialState.FAIL)
+        del self._live[kept:]
 
     def _sampler(self, seed: int) -> TPESampler:
         together = {name: d for name, d in self.distributions.items() if not d.single()}
