@@ -177,12 +177,13 @@ def _settings(
     if not sequential and "trials" not in said:
         trials = getattr(make_searcher(spec, problem), "trials", None)
         said |= {"trials": trials} if trials else {}
-    return [{"name": name, "value": _text(value)} for name, value in said.items()]
+    return [{"name": name, "value": text_of_setting(value)} for name, value in said.items()]
 
 
 def _ours(key: str) -> bool:
     return key in SHORT or key in ExperimentSpec.model_fields or key in setup.Own.model_fields
 
 
-def _text(value: Any) -> str:
+def text_of_setting(value: Any) -> str:
+    """A setting as Katib spells it."""
     return value if isinstance(value, str) else json.dumps(value)
