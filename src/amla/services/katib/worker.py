@@ -25,6 +25,8 @@ METHODS = SERVICES["Suggestion"]
 OK, UNKNOWN = (code.value[0] for code in (grpc.StatusCode.OK, grpc.StatusCode.UNKNOWN))
 #: Codes by their numbers.
 CODES = {code.value[0]: code for code in grpc.StatusCode}
+#: One thread: the matrices of ``bayes`` are small, and threads of a library would wait for each other, or for health.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 #: Seconds that a worker gets to notice that nobody asks any more.
 GRACE = 5.0
 
@@ -76,7 +78,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _started() -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    words = [sys.executable, "-m", __name__]
+    environment = os.environ | dict.fromkeys(THREADS, "1")
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
 
 def _send(writer: BinaryIO | Any, tag: int, content: bytes) -> None:
