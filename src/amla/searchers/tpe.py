@@ -39,16 +39,36 @@ class TPESettings(ModelBasedSettings):
     constant_liar: bool = Field(True, description="networks that are being trained count as bad ones")
 
 
+#: The place on every axis of a trial, as Optuna's model has it.
+Numbers = tuple[float, ...]
+
+
 class Sampler(TPESampler):
     """Optuna's, told what all trials have in common instead of finding it out from each of them, which takes longer than
     all the rest."""
 
-    def __init__(self, together: dict[str, BaseDistribution], **settings: Any) -> None:
+    def __init__(self, together: dict[str, BaseDistribution], known: dict[int, Numbers], **settings: Any) -> None:
         super().__init__(**settings)
-        self.together = together
+        self.together, self.known = together, known
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         return self.together
+
+    def _get_internal_repr(
+        self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: optuna.Study
+    ) -> dict[str, np.ndarray]:
+        """Optuna's own, but a trial is translated once, not at every suggestion."""
+        if search_space is not self.together:
+            found: dict[str, np.ndarray] = super()._get_internal_repr(trials, search_space, study)
+            return found
+        for trial in trials:
+            if trial.number not in self.known:
+                params = self._get_params(trial, study)
+                self.known[trial.number] = tuple(d.to_internal_repr(params[name]) for name, d in search_space.items())
+        columns = (
+            zip(*(self.known[trial.number] for trial in trials), strict=True) if trials else [()] * len(search_space)
+        )
+        return {name: np.asarray(column) for name, column in zip(search_space, columns, strict=True)}
 
 
 class TPE(ModelBased[TPESettings]):
@@ -64,6 +84,7 @@ class TPE(ModelBased[TPESettings]):
         with _quiet():
             self._study = optuna.create_study(direction="maximize")
         self._added = 0
+        self._numbers: dict[int, Numbers] = {}
         self._live: list[tuple[Point, int]] = []  # those that run, as the study has them, with their numbers there
 
     def proposed(self, active: Sequence[Point], rng: np.random.Generator) -> TrialSpec:
@@ -124,6 +145,7 @@ class TPE(ModelBased[TPESettings]):
         together = {name: d for name, d in self.distributions.items() if not d.single()}
         return Sampler(
             together if self.settings.multivariate else {},
+            self._numbers,
             seed=seed,
             n_startup_trials=1,  # ours are drawn before it is asked
             n_ei_candidates=self.settings.candidates,
