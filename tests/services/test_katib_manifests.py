@@ -195,6 +195,11 @@ def documents() -> list[Any]:
     ]
 
 
+def test_the_page_has_the_manifest_of_the_served_network():
+    blocks = re.findall(r"```yaml\n(.*?)```", (DEPLOY.parents[1] / "docs" / "kubeflow.md").read_text(), re.DOTALL)
+    assert yaml.safe_load(blocks[-1]) == yaml.safe_load((DEPLOY / "inference.yaml").read_text())
+
+
 @pytest.mark.parametrize("found", documents())
 def test_what_is_in_deploy(found):
     if found["kind"] == "Experiment":
