@@ -96,6 +96,8 @@ class Chain:
         self.line = line_of(members) if self.searcher.sequential else list(members)
         self.active = [one.trial for one in self.line if not one.trial.finished]
         self.seen = [one.trial for one in self.line if one.trial.finished]
+        self.finals = [trial for trial in (*self.seen, *self.active) if trial.spec.purpose == "final"]
+        self.searched = sum(trial.spec.purpose == "search" for trial in (*self.seen, *self.active))
         self.parcels = {one.parcel.number: one.parcel for one in self.line}
         self.last = max((trial.number for trial in self.seen if trial.state == "done"), default=None)
         self.searcher.observe([trial for trial in self.seen if not _closing(trial)])
@@ -120,15 +122,17 @@ class Chain:
         if spec is None:
             return None
         suggestion = self._suggestion(spec, number)
-        self.active.append(Trial(number=number, seed=suggestion.seed, state="running", spec=spec))
+        trial = Trial(number=number, seed=suggestion.seed, state="running", spec=spec)
+        self.active.append(trial)
+        self.finals += [trial] if spec.purpose == "final" else []
+        self.searched += spec.purpose == "search"
         self.parcels[number] = suggestion
         return suggestion
 
     def _spec(self, number: int) -> TrialSpec | None:
-        finals = [trial for trial in (*self.seen, *self.active) if trial.spec.purpose == "final"]
-        if any(not trial.finished for trial in finals):
+        if any(not trial.finished for trial in self.finals):
             return None
-        if not self.searcher.finished and not any(_closing(trial) for trial in finals):
+        if not self.searcher.finished and not any(_closing(trial) for trial in self.finals):
             spec = self.searcher.suggest(self.active, number)
             if spec is not None and not (self._spent and spec.purpose == "search"):
                 return spec
@@ -137,7 +141,7 @@ class Chain:
         if self.active:
             return None
         searched = [trial for trial in self.seen if not _closing(trial)]
-        tried = sum(_closing(trial) for trial in finals)
+        tried = sum(_closing(trial) for trial in self.finals)
         spec = self.searcher.final(searched) if self.setup.own.final and tried < TRIES else None
         if spec is None:
             self.over = True
@@ -147,7 +151,7 @@ class Chain:
     @property
     def _spent(self) -> bool:
         most = self.problem.trials
-        return most is not None and sum(t.spec.purpose == "search" for t in (*self.seen, *self.active)) >= most
+        return most is not None and self.searched >= most
 
     def _suggestion(self, spec: TrialSpec, number: int) -> Suggestion:
         parent = self.parcels.get(spec.parent) if spec.parent is not None else None

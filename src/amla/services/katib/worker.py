@@ -8,6 +8,7 @@ bytes are its message.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import struct
@@ -105,8 +106,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the server too, which then closes the pipe
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no reply
+    gc.disable()  # while it answers: a history is a hundred thousand small objects, none of them rubbish
     while (frame := _receive(sys.stdin.buffer)) is not None:
         _send(replies, *_answer(METHODS[frame[0]], frame[1]))
+        gc.collect()
 
 
 def _answer(method: str, content: bytes) -> tuple[int, bytes]:
