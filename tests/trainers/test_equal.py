@@ -157,7 +157,7 @@ def test_a_step_gives_the_same_weights_and_statistics(
     found, slopes, still, sums = program.gradients(recipe)(trained, still, batch, np.bool_(True))
     step = update(optimizer, limit, 0.0)
     slots, decay = fresh_slots(optimizer, program.trained), decayed(program.trained)
-    trained, _, _ = step(trained, slopes, slots, np.float32(0.01), decay, (), still, np.float32(0.0))
+    trained, _, _ = step((trained, still), slopes, slots, (), decay, np.float32(0.01), np.float32(0.0))
     after = ours(program, (trained, still))
     assert float(found) == pytest.approx(loss.item(), rel=1e-4)
     for name, value in module.state_dict().items():

@@ -15,7 +15,8 @@ from amla.trainers.batches import Batch, Batches, padded_batches
 from amla.trainers.keras import backend
 from amla.trainers.keras.optim import decayed
 from amla.trainers.keras.program import EVALUATION_BATCH, Recipe, pixels_of, update
-from amla.trainers.keras.state import Both, State, ours, save
+from amla.trainers.keras.state import State, ours, save
+from amla.trainers.keras.vectors import Both
 from amla.trainers.surgery import Arrays
 
 
@@ -43,7 +44,7 @@ class Loop(loop.Loop):
             state.instruments.add(sums)
         rate, steps = np.float32(self._rate()), np.float32(state.average_steps)
         state.trained, state.slots, state.average = self.update(
-            state.trained, slopes, state.slots, rate, self.decayed, state.average, state.still, steps
+            (state.trained, state.still), slopes, state.slots, state.average, self.decayed, rate, steps
         )
         state.average_steps += 1 if state.average else 0
         return loss

@@ -69,9 +69,13 @@ class Network:
         self.layers: dict[str, Any] = {}
         # what nothing reads has weights too: a checkpoint has them all
         self._values(keras.Input(last(graph.input_shape)), self.nodes, {})
-        bound = dict(one for name, layer in self.layers.items() for one in self._bound(self.nodes[name], layer))
-        self.bound = {weight.name: bound[weight.name] for weight in g.weights(graph)}
-        self.whole = self.model([graph.output, *graph.auxiliaries])
+        # in this order, what a cell takes together lies together: in a vector of all of it, one slice
+        self.bound = dict(one for name, layer in self.layers.items() for one in self._bound(self.nodes[name], layer))
+
+    @functools.cached_property
+    def whole(self) -> Any:
+        """The model of all that the network gives: logits, then those of the auxiliary classifiers."""
+        return self.model([self.graph.output, *self.graph.auxiliaries])
 
     def model(self, outputs: Sequence[str], probes: Iterable[str] = ()) -> Any:
         """A functional model from images (n, h, w, c) to a list: the outputs of these nodes.
@@ -138,8 +142,10 @@ class Network:
     def _bound(self, node: g.Node, layer: Any) -> Iterator[tuple[str, Bound]]:
         """The variables of a layer that is called after this node, by the names of our weights."""
         if isinstance(layer, Merged):
-            for name, kernel in layer.kernels.items():
-                yield f"{name}.weight", Bound(kernel, "depthwise" if self.nodes[name].groups > 1 else "conv")
+            for branch in layer.branches:
+                kinds = ("depthwise", "conv") if branch.separable else ("conv",)
+                for conv, kind in zip(branch.convs, kinds, strict=True):
+                    yield f"{conv.name}.weight", Bound(layer.kernels[conv.name], kind)
         elif isinstance(layer, Norm):
             cell = self.cells.get(node.name)
             names = [branch.norm.name for branch in cell.branches] if cell else [node.name]
@@ -218,8 +224,8 @@ class Network:
         if self.portable:
             options = {"momentum": 1.0 - node.momentum, "epsilon": node.epsilon, "scale": node.scale}
             return self._layer(node, layers.BatchNormalization, **options)(x)
-        options = {"scale": node.scale, "epsilon": node.epsilon, "momentum": node.momentum, "widths": widths}
-        return self._layer(node, Norm, **options)(x)
+        settings: dict[str, Any] = {"scale": node.scale, "epsilon": node.epsilon, "momentum": node.momentum}
+        return self._layer(node, Norm, widths=widths, **settings)(x)
 
     def _scale(self, node: g.ScaleNode, x: Any) -> Any:
         if not self.portable:

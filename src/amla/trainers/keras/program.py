@@ -24,7 +24,7 @@ from amla.trainers.keras.instruments import Watched
 from amla.trainers.keras.layers import blank_squares
 from amla.trainers.keras.network import Network, last, listed
 from amla.trainers.keras.optim import AnyOptimizer, Slots, averaged, clipped, updated
-from amla.trainers.keras.vectors import Layout, Values
+from amla.trainers.keras.vectors import Both, Layout, Values
 
 #: Networks whose programs are kept.
 KEPT = 8
@@ -133,12 +133,13 @@ def programs(graph: Graph, dtype: str) -> Programs:
 
 @functools.lru_cache(KEPT)
 def update(how: AnyOptimizer, clip: Clip | None, ema: float) -> Any:
-    """(weights, gradients, slots, rate, decayed, average, still, steps in the average) -> (weights, slots, average) after the
-    step. The average is one of the weights and one of ``still``."""
+    """(weights and still, gradients, slots, average of both, decayed, rate, steps in the average) -> (weights, slots, average)
+    after the step."""
 
     def run(
-        trained: Any, gradients: Any, slots: Slots, rate: Any, decayed: Any, average: Any, still: Any, steps: Any
+        values: Both, gradients: Any, slots: Slots, average: Both | tuple[()], decayed: Any, rate: Any, steps: Any
     ) -> tuple[Any, Slots, Any]:
+        trained, still = values
         limited = clipped(gradients, clip) if clip else gradients
         weights, remembered = updated(how, trained, limited, slots, rate, how.weight_decay * decayed)
         both = [averaged(ema, old, new, steps) for old, new in zip(average, (weights, still), strict=False)]

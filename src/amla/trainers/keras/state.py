@@ -24,10 +24,8 @@ from amla.trainers.keras.instruments import Instruments
 from amla.trainers.keras.network import fresh
 from amla.trainers.keras.optim import Slots, fresh_slots, slot_names
 from amla.trainers.keras.program import EVALUATION_BATCH, Programs, pixels_of
+from amla.trainers.keras.vectors import Both
 from amla.trainers.surgery import STEP, Array, Arrays, operate, operate_average, operate_slots
-
-#: The weights that are trained, and the running statistics.
-Both = tuple[Any, Any]
 
 
 @dataclass
@@ -147,7 +145,7 @@ def _calibrate(plan: Plan, child: dict[str, Array], made: Programs, seen_by: Cal
     norms = [(name, made.network.nodes[name]) for name in plan.calibrate]
     for name, norm in norms:
         assert norm.op == "norm"
-        child[f"{name}.running_var"] = np.full(norm.shape, 1.0 - norm.epsilon, np.float32)
+        child[f"{name}.running_var"] = np.full(norm.shape[:1], 1.0 - norm.epsilon, np.float32)
     for (name, norm), seen in zip(norms, seen_by(theirs(made, child)), strict=True):
         assert norm.op == "norm"
         mean, variance = seen.mean((0, 1, 2)), seen.var((0, 1, 2))

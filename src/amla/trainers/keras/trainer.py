@@ -138,7 +138,7 @@ def step_seconds(made: Programs, training: Training) -> list[float]:
     for _ in range(TURNS):
         began = time.perf_counter()
         loss, slopes, still, _ = gradients(trained, still, batch, np.bool_(False))
-        trained, slots, _ = step(trained, slopes, slots, np.float32(0.0), decay, (), still, np.float32(0.0))
+        trained, slots, _ = step((trained, still), slopes, slots, (), decay, np.float32(0.0), np.float32(0.0))
         float(loss)
         times.append(time.perf_counter() - began)
     return times[1:]

@@ -17,6 +17,8 @@ from keras import ops
 from amla.trainers.keras import backend
 
 Values = dict[str, Any]
+#: The vectors of a network: the weights that are trained, and the running statistics.
+Both = tuple[Any, Any]
 
 
 class Layout:
