@@ -153,8 +153,9 @@ def test_a_step_gives_the_same_weights_and_statistics(
     # keras
     program = programs(graph, "float32")
     trained, still = theirs(program, weights)
-    recipe = Recipe(Pixels(255.0, (0.3,), (0.4,)), Augmentation(), names, 0.1, 0.4)
-    found, slopes, still, sums = program.gradients(recipe)(trained, still, batch, np.bool_(True))
+    recipe = Recipe(Pixels(255.0, (0.3,), (0.4,)), Augmentation(), 0.1, 0.4)
+    sums = program.sums(recipe, names)(trained, still, batch)
+    found, slopes, still = program.gradients(recipe)(trained, still, batch)
     step = update(optimizer, limit, 0.0)
     slots, decay = fresh_slots(optimizer, program.trained), decayed(program.trained)
     trained, _, _ = step((trained, still), slopes, slots, (), decay, np.float32(0.01), np.float32(0.0))

@@ -82,16 +82,6 @@ def on_cpu() -> bool:
     return device().startswith("CPU")
 
 
-def shapes(function: Function) -> dict[str, tuple[int, ...]]:
-    """The shapes of what a function of no arguments gives, by name, without computing it."""
-    found = keras.ops.shape
-    if name() == "jax":
-        import jax
-
-        return {key: value.shape for key, value in jax.eval_shape(function).items()}
-    return {key: tuple(found(value)) for key, value in function().items()}
-
-
 def failures() -> tuple[type[Exception], ...]:
     """What the backend raises where a program cannot run."""
     if name() == "jax":

@@ -28,20 +28,19 @@ class Loop(loop.Loop):
         self.state = state
         how = self.training
         self.pixels = pixels_of(data.info)
-        recipe = Recipe(
-            self.pixels, how.augmentation, state.instruments.names, how.label_smoothing, how.auxiliary_weight
-        )
+        recipe = Recipe(self.pixels, how.augmentation, how.label_smoothing, how.auxiliary_weight)
         self.gradients = state.programs.gradients(recipe)
+        self.sums = state.programs.sums(recipe, state.instruments.names) if state.instruments.names else None
         self.evaluate = state.programs.evaluate(self.pixels, state.grown)
         self.update = update(how.optimizer, how.clip, how.ema)
         self.decayed = decayed(state.programs.trained)
 
     def _step(self, *batch: Any) -> Any:
         state = self.state
-        listen = state.instruments.listens(state.counters.step)
-        loss, slopes, state.still, sums = self.gradients(state.trained, state.still, Batch(*batch), np.bool_(listen))
-        if listen:
-            state.instruments.add(sums)
+        given = state.trained, state.still, Batch(*batch)
+        if self.sums and state.instruments.listens(state.counters.step):
+            state.instruments.add(self.sums(*given))
+        loss, slopes, state.still = self.gradients(*given)
         rate, steps = np.float32(self._rate()), np.float32(state.average_steps)
         state.trained, state.slots, state.average = self.update(
             (state.trained, state.still), slopes, state.slots, state.average, self.decayed, rate, steps

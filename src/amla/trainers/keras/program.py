@@ -45,7 +45,6 @@ class Recipe(NamedTuple):
 
     pixels: Pixels
     augmentation: Augmentation
-    instruments: tuple[str, ...]
     label_smoothing: float
     auxiliary_weight: float
 
@@ -63,6 +62,7 @@ class Programs:
             for trainable in (True, False)
         )
         self.gradients = functools.lru_cache(4)(self._gradients)
+        self.sums = functools.lru_cache(4)(self._sums)
         self.evaluate = functools.lru_cache(2)(self._evaluate)
 
     def call(self, model: Any, values: Values, inputs: list[Any], seed: Any | None = None) -> tuple[list[Any], Values]:
@@ -78,40 +78,58 @@ class Programs:
         return outputs, after
 
     def _gradients(self, recipe: Recipe) -> Any:
-        """(weights, still, batch, whether instruments listen) -> (loss, gradients, still after it, sums of the
-        instruments)."""
-        graph = self.network.graph
-        watched = Watched(graph, recipe.instruments)
-        ends = [graph.output, *graph.auxiliaries]
-        model = self.network.model([*ends, *watched.nodes], watched.probes)
+        """(weights, still, batch) -> (loss, gradients, still after it)."""
+        loss_of = self._loss(recipe)
 
-        def loss_of(weights: tuple[Values, list[Any]], still: Values, images: Any, batch: Batch) -> Any:
-            trained, probes = weights
-            outputs, after = self.call(model, trained | still, [images, *probes], batch.seed)
+        def run(trained: Any, still: Any, batch: Batch) -> tuple[Any, Any, Any]:
+            def of_weights(weights: Values, *rest: Any) -> Any:
+                return loss_of(weights, (), *rest)
+
+            given = self.trained.split(trained), self.still.split(still), prepared(batch, recipe), batch
+            (loss, (after, _)), slopes = backend.gradients(of_weights)(*given)
+            return loss, self.trained.join(slopes), self.still.join(after)
+
+        return backend.compiled(run)
+
+    def _sums(self, recipe: Recipe, instruments: tuple[str, ...]) -> Any:
+        """(weights, still, batch) -> the sums of the instruments at this step.
+
+        A program of its own: as a part of the step's it would change how XLA rounds there, and with it the training.
+        """
+        watched = Watched(self.network.graph, instruments)
+        loss_of = self._loss(recipe, watched)
+
+        def run(trained: Any, still: Any, batch: Batch) -> Values:
+            given = self.trained.split(trained), self.still.split(still), prepared(batch, recipe), batch
+
+            def of_probes(probes: list[Any], weights: Values, *rest: Any) -> Any:
+                return loss_of(weights, probes, *rest)
+
+            count = batch.images.shape[0]
+            probes = [ops.zeros((count, *last(self.network.nodes[name].shape))) for name in watched.probes]
+            if not probes:
+                _, (_, outputs) = of_probes(probes, *given)
+                return watched.sums(outputs, {})
+            (_, (_, outputs)), arrived = backend.gradients(of_probes)(probes, *given)
+            return watched.sums(outputs, dict(zip(watched.probes, arrived, strict=True)))
+
+        return backend.compiled(run)
+
+    def _loss(self, recipe: Recipe, watched: Watched | None = None) -> Any:
+        """(weights, probes, still, images, batch) -> (loss, (still after it, outputs of what is watched))."""
+        graph = self.network.graph
+        ends = [graph.output, *graph.auxiliaries]
+        nodes, probed = (watched.nodes, watched.probes) if watched else ([], [])
+        model = self.network.model([*ends, *nodes], probed)
+
+        def loss_of(weights: Values, probes: Any, still: Values, images: Any, batch: Batch) -> Any:
+            outputs, after = self.call(model, weights | still, [images, *probes], batch.seed)
             loss = cross_entropy(outputs[0], batch.labels, recipe.label_smoothing)
             for auxiliary in outputs[1 : len(ends)]:
                 loss = loss + recipe.auxiliary_weight * cross_entropy(auxiliary, batch.labels, recipe.label_smoothing)
-            return loss, (after, dict(zip(watched.nodes, outputs[len(ends) :], strict=True)))
+            return loss, (after, dict(zip(nodes, outputs[len(ends) :], strict=True)))
 
-        def run(trained: Any, still: Any, batch: Batch, listen: Any) -> tuple[Any, Any, Any, Values]:
-            images = augment(normalise(batch.images, recipe.pixels), recipe.augmentation, batch.draws)
-            count = images.shape[0]
-            probes = [ops.zeros((count, *last(self.network.nodes[name].shape))) for name in watched.probes]
-            whole = backend.gradients(loss_of)
-            weights = self.trained.split(trained), probes
-            (loss, (after, outputs)), (by_name, arrived) = whole(weights, self.still.split(still), images, batch)
-            slopes, still = self.trained.join(by_name), self.still.join(after)
-            if not watched.names:
-                return loss, slopes, still, {}
-
-            def sums() -> Values:
-                return watched.sums(outputs, dict(zip(watched.probes, arrived, strict=True)))
-
-            shapes = backend.shapes(sums)
-            nothing = lambda: {key: ops.zeros(shape) for key, shape in shapes.items()}  # noqa: E731
-            return loss, slopes, still, ops.cond(listen, sums, nothing)
-
-        return backend.compiled(run)
+        return loss_of
 
     def _evaluate(self, pixels: Pixels, also: tuple[str, ...] = ()) -> Any:
         """(weights, still, raw images) -> logits, and the outputs of the nodes ``also``, in evaluation."""
@@ -165,6 +183,11 @@ def normalise(images: Any, pixels: Pixels) -> Any:
     """Raw images as networks see them."""
     mean, std = (ops.convert_to_tensor(np.array(value, np.float32)) for value in (pixels.mean, pixels.std))
     return (ops.cast(images, "float32") / pixels.most - mean) / std
+
+
+def prepared(batch: Batch, recipe: Recipe) -> Any:
+    """A batch's images as the network sees them."""
+    return augment(normalise(batch.images, recipe.pixels), recipe.augmentation, batch.draws)
 
 
 def augment(x: Any, how: Augmentation, draws: Draws) -> Any:

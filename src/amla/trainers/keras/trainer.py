@@ -124,9 +124,8 @@ def step_seconds(made: Programs, training: Training) -> list[float]:
     graph = made.network.graph
     channels, height, width = graph.input_shape
     how = training.augmentation
-    recipe = Recipe(
-        Pixels(1.0, (0.0,) * channels, (1.0,) * channels), how, (), training.label_smoothing, training.auxiliary_weight
-    )
+    pixels = Pixels(1.0, (0.0,) * channels, (1.0,) * channels)
+    recipe = Recipe(pixels, how, training.label_smoothing, training.auxiliary_weight)
     gradients = made.gradients(recipe)
     step = update(training.optimizer, training.clip, 0.0)
     trained, still = theirs(made, fresh(graph, 0))
@@ -137,7 +136,7 @@ def step_seconds(made: Programs, training: Training) -> list[float]:
     times: list[float] = []
     for _ in range(TURNS):
         began = time.perf_counter()
-        loss, slopes, still, _ = gradients(trained, still, batch, np.bool_(False))
+        loss, slopes, still = gradients(trained, still, batch)
         trained, slots, _ = step((trained, still), slopes, slots, (), decay, np.float32(0.0), np.float32(0.0))
         float(loss)
         times.append(time.perf_counter() - began)
