@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
