@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.testing.trainers import network
+from amla.trainers.cells import cells_of
 from amla.trainers.torch import kernels
-from amla.trainers.torch.cells import Rule, cells_of
+from amla.trainers.torch.cells import Rule
 from amla.trainers.torch.kernels import RULES, Shape, from_json, measured_rules, nearest, to_json
 from amla.trainers.torch.module import build
 

@@ -30,7 +30,8 @@ from pydantic import JsonValue
 
 from amla.spec.costs import costs
 from amla.spec.graph import Graph, InputNode
-from amla.trainers.torch.cells import Cell, Fused, Rule, cells_of, scaled_of
+from amla.trainers.cells import Cell, cells_of
+from amla.trainers.torch.cells import Fused, Rule, scaled_of
 from amla.trainers.torch.device import device_name
 from amla.trainers.torch.module import GraphModule
 
@@ -198,8 +199,8 @@ def _distinct(cell: Cell) -> list[Rule]:
     for rule in RULES:
         if rule.matrices and max(cell.into[1:]) > SMALL:
             continue
-        left = any(branch.separable and branch.level(rule) is None for branch in cell.branches)
-        ways.setdefault((*(branch.level(rule) for branch in cell.branches), rule.matrices and left), rule)
+        left = any(branch.separable and rule.level(branch) is None for branch in cell.branches)
+        ways.setdefault((*(rule.level(branch) for branch in cell.branches), rule.matrices and left), rule)
     return list(ways.values())
 
 
