@@ -23,8 +23,9 @@ from amla.spec.trial import Job, Progress, Resources
 from amla.testing.trainers import DIGITS, PLAIN, TrainerSuite, figures, network, stopping_at
 from amla.trainers import loop
 from amla.trainers.base import Trainer
+from amla.trainers.cells import cells_of
 from amla.trainers.torch import trainer
-from amla.trainers.torch.cells import Rule, cells_of
+from amla.trainers.torch.cells import Rule
 from amla.trainers.torch.data import Batches
 from amla.trainers.torch.kernels import to_json
 from amla.trainers.torch.loop import Loop
