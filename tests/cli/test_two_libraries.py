@@ -43,7 +43,7 @@ def test_a_search_runs_unchanged_on_keras(tmp_path: Path, searcher: str) -> None
 @pytest.mark.parametrize("searcher", ["darts", "enas", "zero_cost"])
 def test_a_procedure_that_keras_has_not_is_named_with_the_trainer_that_has_it(tmp_path: Path, searcher: str) -> None:
     words = ("search", "digits", "--trainer", "keras", "--searcher", searcher, "--limit", "64", *SMALL[:4], *PINNED)
-    done = call(*words, at=tmp_path, code=1)
+    done = call(*words, at=tmp_path, code=2)
     assert "the trainer 'keras' has no" in done.stderr
     assert "'torch' has" in done.stderr
 
