@@ -182,7 +182,7 @@ def _row(race: Race, outcomes: Sequence[Outcome], best: float, seconds: float) -
         test_mean=round(float(tests.mean()), 4),
         test_std=round(float(tests.std()), 4),
         regret_mean=round(100.0 * best - float(tests.mean()), 4),
-        seconds=round(seconds, 2),
+        seconds=round(seconds, 4),
         valid_mean=round(100.0 * float(np.mean([outcome.valid for outcome in outcomes])), 4),
         evaluations_mean=round(float(np.mean([len(outcome.incumbents) for outcome in outcomes])), 1),
         simulated_seconds=round(float(np.mean([outcome.incumbents[-1][0] for outcome in outcomes])), 1),
