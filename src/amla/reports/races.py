@@ -58,7 +58,9 @@ def regret_png(ran: Sequence[Ran]) -> bytes:
     figure = Figure(figsize=(2 * PANEL[0], len(names) * PANEL[1]), dpi=DPI, layout="constrained")
     for panels, name in zip(figure.subplots(len(names), 2, squeeze=False), names, strict=True):
         longest = {
-            one.row.searcher: one for one in sorted(ran, key=lambda one: one.row.evaluations) if one.row.dataset == name
+            one.row.searcher: one
+            for one in sorted(ran, key=lambda one: one.row.evaluations_mean)
+            if one.row.dataset == name
         }
         for one in longest.values():
             curve = one.curve
