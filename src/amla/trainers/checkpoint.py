@@ -100,7 +100,7 @@ def to_inherit(job: Job, graph: Graph) -> tuple[Plan, dict[str, Array], Counters
         checkpoint = ({f"weights/{name}": value for name, value in weights.items()}, Counters()) if weights else None
     architecture = artifacts.read(job.parent_folder, ARCHITECTURE) if job.parent_folder else None
     if checkpoint is None or architecture is None:
-        raise TrialFailure("data", f"there is nothing to inherit in {job.parent_folder}")
+        raise TrialFailure("data", f"there is no state to inherit in {job.parent_folder}")
     channels, height, width = graph.input_shape
     parent = lower(parse_architecture(architecture), (channels, height, width), graph.num_classes)
     return surgery_plan(parent, graph), *checkpoint
