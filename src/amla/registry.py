@@ -42,6 +42,7 @@ EXTRA_OF = {
     "grpc": "katib",
     "grpc_health": "katib",
     "google": "katib",
+    "kubeflow": "kubeflow",
     "fastapi": "server",
     "uvicorn": "server",
 }

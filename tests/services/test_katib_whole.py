@@ -25,7 +25,8 @@ def amla(*words: object, at: Path) -> Any:
 
 
 def manifest_of(at: Path, *words: object, **options: object) -> dict[str, Any]:
-    sets = [word for key, value in {**OPTIONS, **options}.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    told = {key: value for key, value in {**OPTIONS, **options}.items() if value is not None}
+    sets = [word for key, value in told.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     found: dict[str, Any] = amla("katib", "experiment", "digits", *words, *sets, "--json", at=at)
     return found
 
@@ -66,3 +67,24 @@ def imported(katib: Katib, at: Path) -> None:
     names = {Path(path).name for path in found["artifacts"]}
     assert {"report.html", "diagram.svg", "network.py", "architecture.json", "model.onnx"} <= names
     assert found["trials"] == len(katib.trials)
+
+
+RATES = {"schedule.rate": {"kind": "real", "low": 1e-6, "high": 0.5, "log": True}}
+
+
+@pytest.mark.slow
+def test_bad_trials_are_stopped_early(tmp_path):
+    """Really: by the collector, at a report of theirs, on the service's rule; and the search goes on with what they had."""
+    stopping = ("--early-stopping", "amla-medianstop,min_trials_required=1,start_step=2")
+    words = ("--searcher", "random", "--form", "parameters", *stopping)
+    manifest = manifest_of(tmp_path, *words, iterations=None, search_steps=40, trials=5, hyperparameters=RATES)
+    katib = taken_through(manifest, tmp_path)
+    ends = [trial["status"]["conditions"][-1]["type"] for trial in katib.trials]
+    assert ends.count("EarlyStopped") >= 1
+    assert ends[0] == ends[-1] == "Succeeded"  # the last is the training to the end: it reports once
+    lengths = {name: len(values) for name, values in katib.logs.items()}
+    whole = [
+        lengths[trial["metadata"]["name"]] for trial, end in zip(katib.trials, ends, strict=True) if end == ends[0]
+    ]
+    assert min(whole[:-1]) > 2
+    assert whole[-1] == 1

@@ -75,6 +75,15 @@ def test_the_first_answer_of_a_machine_stands(graph: Graph, cache: Path) -> None
     assert len(list(cache.iterdir())) == 2 * len(kept)
 
 
+def test_without_a_place_to_remember_it_is_measured_all_the_same(
+    graph: Graph, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    cache.write_text("a file where the folder should be")
+    assert measured_rules(graph, 4, CPU, "float32")
+    assert "cannot be written" in caplog.text
+
+
 def test_measuring_changes_no_random_number(graph: Graph) -> None:
     torch.manual_seed(0)
     expected = torch.rand(2)

@@ -32,7 +32,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "[::]",
     quiet: QuietOption = False,
 ) -> None:
-    """Serve suggestions over gRPC until it is told to stop."""
+    """Serve suggestions and rules of early stopping over gRPC until it is told to stop."""
     from amla.cli.extras import needs
 
     needs("grpc", "grpc_health", what="amla katib serve")
@@ -100,6 +100,12 @@ def make_experiment(
     kind: Annotated[str, typer.Option(help="What runs a trial: Job or TrainJob.")] = "Job",
     image: Annotated[str | None, typer.Option(help="The trials' image.", show_default=False)] = None,
     algorithm: Annotated[str, typer.Option(help="Flat: Katib's algorithm.")] = "random",
+    early_stopping: Annotated[
+        str | None,
+        typer.Option(
+            help="amla-medianstop or successive-halving, and its settings: NAME,KEY=VALUE,...", show_default=False
+        ),
+    ] = None,
     parallel: Annotated[int, typer.Option(help="Trials at once.", min=1)] = 1,
     gpus: Annotated[int, typer.Option(help="GPUs a trial.", min=0)] = 0,
     cpu: Annotated[str, typer.Option(help="CPUs a trial.")] = "1",
@@ -140,6 +146,7 @@ def make_experiment(
             "parameters": form,
             "parallel": parallel,
             "algorithm": algorithm,
+            "early_stopping": early_stopping,
             "pod": {key: given[key] for key in Pod.model_fields if key in given},
         }
     )
@@ -153,6 +160,9 @@ def config(
         str | None, typer.Option(help="Names with commas between.", show_default="all installed")
     ] = None,
     image: Annotated[str | None, typer.Option(help="The service's image.", show_default=False)] = None,
+    stopping_image: Annotated[
+        str | None, typer.Option(help="That of early stopping.", show_default="IMAGE-early-stopping")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the entries that are to be merged into Katib's `katib-config`."""
@@ -161,7 +171,7 @@ def config(
     from amla.services.katib.templates import IMAGE
 
     names = searchers.split(",") if searchers else registry.names("searchers")
-    found = config_of(names, image or IMAGE)
+    found = config_of(names, image or IMAGE, stopping_image)
     typer.echo(json.dumps(found, indent=2) if as_json else yaml.safe_dump(found, sort_keys=False), nl=as_json)
 
 

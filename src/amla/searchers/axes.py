@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,23 +60,31 @@ class Axes:
         found = []
         for axis, size in enumerate(self.options):
             if size:
-                places = np.delete(np.arange(size), int(row[axis])).astype(np.float64)
+                found.append(self._others[axis][int(row[axis])])
             else:
-                places = np.clip(row[axis] + rng.normal(0.0, STRIDES), 0.0, 1.0)
-            moved = np.repeat(row[None], len(places), axis=0)
-            moved[:, axis] = places
-            found.append(moved)
-        return np.concatenate(found)
+                found.append(np.clip(row[axis] + rng.normal(0.0, STRIDES), 0.0, 1.0))
+        moved = np.repeat(row[None], sum(map(len, found)), axis=0)
+        moved[np.arange(len(moved)), np.repeat(np.arange(len(found)), [len(places) for places in found])] = (
+            np.concatenate(found)
+        )
+        return moved
+
+    @functools.cached_property
+    def _others(self) -> list[list[Rows]]:
+        """Of every categorical axis, the other options of each option."""
+        return [
+            [np.delete(np.arange(size), place).astype(np.float64) for place in range(size)] for size in self.options
+        ]
 
     def features(self, rows: Sequence[Rows] | Rows) -> tuple[Rows, npt.NDArray[np.intp]]:
         """Rows in which squared distances are Hamming distances on categorical axes, (rows, features), and the axis of
         every feature: an option becomes a one-hot vector of length 1/sqrt(2)."""
         table = np.asarray(rows, dtype=np.float64).reshape(-1, len(self.options))
-        parts: list[Any] = []
-        for axis, size in enumerate(self.options):
-            column = table[:, axis : axis + 1]
-            parts.append((column == np.arange(size)) * math.sqrt(0.5) if size else column)
-        return np.concatenate(parts, axis=1), np.repeat(np.arange(len(self.options)), np.maximum(self.options, 1))
+        axes = np.repeat(np.arange(len(self.options)), np.maximum(self.options, 1))
+        option = np.concatenate([np.arange(max(size, 1)) for size in self.options])
+        columns = table[:, axes]
+        found = np.where(self.options[axes] > 0, (columns == option) * math.sqrt(0.5), columns)
+        return np.ascontiguousarray(found), axes
 
 
 def _place(parameter: Hyperparameter, value: JsonValue) -> float:

@@ -46,13 +46,14 @@ class Bayes(ModelBased[BayesSettings]):
         super().__init__(settings, problem)
         self.axes = Axes(self.searched)
         self._rows: list[Rows] = []  # of ``points``
-        self._tried: set[tuple[float, ...]] = set()  # where trials have ended, failed ones too
+        self._tried: set[bytes] = set()  # where trials have ended, failed ones too
         self._fitted: tuple[int, Fit] | None = None  # to the first so many points; follows from them
+        self._conditioned: tuple[int, Rows, GaussianProcessRegressor] | None = None  # on so many points; their features
 
     def observe(self, trials: Sequence[Trial]) -> None:
         super().observe(trials)
         self._rows += [self.axes.row(point) for point in self.points[len(self._rows) :]]
-        self._tried |= {tuple(self.axes.row(point)) for point in self.tried[-len(trials) :]}
+        self._tried |= {_key(self.axes.row(point)) for point in self.tried[-len(trials) :]}
 
     def proposed(self, active: Sequence[Point], rng: np.random.Generator) -> TrialSpec:
         known = self.known(len(self.points), self.settings.memory)
@@ -62,7 +63,7 @@ class Bayes(ModelBased[BayesSettings]):
         ranked = sorted(known, key=lambda index: (-known[index], index))
         incumbents = [self._rows[index] for index in ranked[: self.settings.incumbents]]
         best = float(process.predict(self._features(incumbents)).max())
-        taken = self._tried | {tuple(row) for row in running}
+        running_at = {_key(row) for row in running}
 
         def gain(candidates: Sequence[Rows] | Rows) -> Rows:
             return expected_improvement(process, self._features(candidates), best)
@@ -76,7 +77,8 @@ class Bayes(ModelBased[BayesSettings]):
                 self.searched.spec(self.axes.point(row)) for row in candidates[order[start : start + CLOSELY]]
             ]
             places = [self.axes.row(self.searched.point(spec)) for spec in specs]
-            gains = np.where([tuple(place) in taken for place in places], -np.inf, gain(places))
+            taken = [_key(place) in self._tried or _key(place) in running_at for place in places]
+            gains = np.where(taken, -np.inf, gain(places))
             for index in map(int, np.argsort(-gains, kind="stable")):
                 spec = specs[index]
                 if gains[index] > -np.inf and excess(spec.architecture, self.problem) is None:
@@ -87,8 +89,11 @@ class Bayes(ModelBased[BayesSettings]):
         self, rows: Sequence[Rows], worths: Sequence[float], running: Sequence[Rows]
     ) -> GaussianProcessRegressor:
         """The process, with what runs taken to come out as it expects."""
-        fit, features = self._fit(), self._features(rows)
-        process = conditioned(fit, features, np.array(worths))
+        fit = self._fit()
+        if self._conditioned is None or self._conditioned[0] != len(self.points):
+            features = self._features(rows)
+            self._conditioned = len(self.points), features, conditioned(fit, features, np.array(worths))
+        _, features, process = self._conditioned
         if not running:
             return process
         more = self._features(running)
@@ -99,7 +104,7 @@ class Bayes(ModelBased[BayesSettings]):
         """(candidates, axes): drawn anywhere, and the neighbours of the best; none that was tried as it stands."""
         near = [self.axes.around(row, rng) for row in incumbents]
         found = np.concatenate([*near, self.axes.random(rng, self.settings.candidates)])
-        return found[[tuple(row) not in self._tried for row in found]]
+        return found[[_key(row) not in self._tried for row in found]]
 
     def _features(self, rows: Sequence[Rows] | Rows) -> Rows:
         return self.axes.features(rows)[0]
@@ -117,3 +122,8 @@ class Bayes(ModelBased[BayesSettings]):
             groups = axes if decisions <= self.settings.relevances else np.maximum(axes - decisions + 1, 0)
             self._fitted = count, fitted(features, np.array(list(known.values())), groups)
         return self._fitted[1]
+
+
+def _key(row: Rows) -> bytes:
+    """A row, to be looked up."""
+    return row.tobytes()

@@ -48,6 +48,7 @@ class ModelBased(Searcher[M]):
         self.tried: list[Point] = []  # of all that have ended, failed ones too
         self.points: list[Point] = []  # of those that were done, in order
         self.worths: list[float] = []  # more is better; -inf where a limit was broken
+        self._places: dict[int, tuple[TrialSpec, Point]] = {}  # of those that run, by number
 
     def observe(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
@@ -63,7 +64,14 @@ class ModelBased(Searcher[M]):
         rng = self.problem.rng(number)
         if len(self.known(len(self.points), self.settings.startup)) < self.settings.startup:
             return self.searched.drawn(rng, self.settings.draws)
-        return self.proposed([self.searched.point(trial.spec) for trial in active], rng)
+        return self.proposed([self._place(trial) for trial in active], rng)
+
+    def _place(self, trial: Trial) -> Point:
+        """Where a trial runs: looked up again and again while it does."""
+        known = self._places.get(trial.number)
+        if known is None or known[0] is not trial.spec:
+            known = self._places[trial.number] = trial.spec, self.searched.point(trial.spec)
+        return known[1]
 
     @abstractmethod
     def proposed(self, active: Sequence[Point], rng: np.random.Generator) -> TrialSpec:

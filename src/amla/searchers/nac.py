@@ -26,7 +26,7 @@ from amla.searchers.base import Searcher, envelope_space
 from amla.searchers.nac_criteria import CriterionSettings, Scores, agreement_at_half, measure_of, scores_of, settles
 from amla.spaces.edits import links_of
 from amla.spaces.envelope import EnvelopeSpace
-from amla.spaces.limits import excess
+from amla.spaces.limits import excess, unlimited
 from amla.spec.architecture import Architecture, MacroArchitecture
 from amla.spec.experiment import Problem
 from amla.spec.objectives import usable
@@ -146,7 +146,7 @@ class NAC(Searcher[NACSettings]):
         super().__init__(settings, problem)
         self.space = envelope_space(problem, "nac")
         construction_of(settings, self.space)
-        broken = excess(phases.initialise(self.space), problem)
+        broken = None if unlimited(problem) else excess(phases.initialise(self.space), problem)
         if broken:
             raise SpecError(f"{broken}; begin with fewer layers, operations or channels (space_settings)")
         self.measure = measure_of(settings)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from amla.errors import SpecError
-from amla.spec.architecture import Branch, Layer, MacroArchitecture
+from amla.spec.architecture import Branch, Layer, MacroArchitecture, Stage
 
 
 def branches_of(network: MacroArchitecture) -> Iterator[tuple[str, Branch]]:
@@ -38,14 +38,18 @@ def each_layer(network: MacroArchitecture, edit: Callable[[str, Layer], Layer]) 
     return network.model_copy(update={"stages": stages})
 
 
-def shared(branches: Sequence[Branch], width: int) -> tuple[Branch, ...]:
-    """``width`` channels over the branches, none lost: the first ones get one more where it does not come out even."""
+def shared(branches: tuple[Branch, ...], width: int) -> tuple[Branch, ...]:
+    """``width`` channels over the branches, none lost: the first ones get one more where it does not come out even. The
+    same branches where they have them already."""
     count = len(branches)
     if width < count:
         raise SpecError(f"{width} channels cannot be shared out over {count} branches")
+    channels = [width // count + (index < width % count) for index in range(count)]
+    if all(branch.channels == own for branch, own in zip(branches, channels, strict=True)):
+        return branches
     return tuple(
-        branch.model_copy(update={"channels": width // count + (index < width % count)})
-        for index, branch in enumerate(branches)
+        branch if branch.channels == own else branch.model_copy(update={"channels": own})
+        for branch, own in zip(branches, channels, strict=True)
     )
 
 
@@ -82,6 +86,16 @@ def with_skips(network: MacroArchitecture, stage: str, layer: str, skips: Sequen
     found = find_layer(network, stage, layer)
     skips = tuple(sorted(set(skips), key=order.index))
     return with_layer(network, stage, found.model_copy(update={"skips": skips}))
+
+
+def edited_skips(network: MacroArchitecture, stage: Stage, layer: Layer) -> Iterator[tuple[str, ...]]:
+    """The skips of a layer with one more, or one less."""
+    present = layer.skips or ()
+    for source in dense_sources(network, stage.name, layer.name):
+        if source in present:
+            yield tuple(skip for skip in present if skip != source)
+        else:
+            yield (*present, source)
 
 
 def without_layer(network: MacroArchitecture, stage: str, layer: str) -> MacroArchitecture:
@@ -124,6 +138,11 @@ def with_layer(network: MacroArchitecture, stage: str, layer: Layer) -> MacroArc
 # ------------------------------------------------------------------------------------------ the operations of a stage
 #: The operations of every layer of a stage.
 Choices = tuple[tuple[str, ...], ...]
+
+
+def choices_of(stage: Stage) -> Choices:
+    """The operations of every layer of a stage."""
+    return tuple(tuple(branch.operation for branch in layer.branches) for layer in stage.layers)
 
 
 def edited_operations(choices: Sequence[tuple[str, ...]], operations: Sequence[str]) -> Iterator[Choices]:

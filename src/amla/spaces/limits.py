@@ -9,10 +9,14 @@ from amla.spec.experiment import Limits, Problem
 from amla.spec.lower import lower
 
 
+def unlimited(problem: Problem) -> bool:
+    """Whether a network may cost whatever it does, as far as the network alone tells."""
+    return problem.limits.model_copy(update={"max_latency_ms": None}) == Limits()
+
+
 def excess(architecture: AnyArchitecture, problem: Problem) -> str | None:
     """The first limit that a network breaks, in words; None where it keeps all of them."""
-    limits = problem.limits
-    if limits.model_copy(update={"max_latency_ms": None}) == Limits():
+    if unlimited(problem):
         return None
     for name, value, most in _measures(architecture, problem):
         if value > most:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Annotated, Literal, NamedTuple, cast
 
@@ -22,6 +23,7 @@ class OperationSpec(NamedTuple):
     dilation: int = 1
 
 
+@functools.lru_cache(maxsize=1024)  # a search reads the same few names many thousand times
 def parse_operation(name: str) -> OperationSpec:
     """Read an operation's name.
 

@@ -189,4 +189,5 @@ class Progress(Document):
     steps: int | None = None
     loss: float | None = None
     accuracy: float | None = None
+    accuracy_step: int | None = Field(None, description="where the training was when this accuracy was read")
     images_per_second: float | None = None

@@ -259,13 +259,14 @@ class Loop(ABC):
 
     def _tell(self, loss: Any) -> None:
         counters = self.counters
-        accuracy = next((point.accuracy for point in reversed(counters.curve) if point.accuracy is not None), None)
+        read = next((point for point in reversed(counters.curve) if point.accuracy is not None), None)
         told = Progress(
             number=self.job.number,
             step=counters.step,
             steps=self.steps,
             loss=float(loss),
-            accuracy=accuracy,
+            accuracy=read.accuracy if read else None,
+            accuracy_step=read.step if read else None,
             images_per_second=counters.step * self.batches.size / max(counters.seconds, 1e-9),
         )
         if not self.report(told):

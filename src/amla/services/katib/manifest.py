@@ -14,7 +14,7 @@ from amla.engine.options import SHORT
 from amla.engine.prepare import problem_of
 from amla.engine.rehearsal import make_searcher, rehearse
 from amla.errors import ConfigError
-from amla.services.katib import crd, flat, setup, slots, templates
+from amla.services.katib import crd, flat, setup, slots, stopping, templates
 from amla.services.katib.parameters import CARRIED
 from amla.services.katib.templates import Pod
 from amla.spaces.base import space_of
@@ -40,6 +40,7 @@ class Form(Document):
     parameters: Literal["nas", "parameters", "flat"] = "nas"
     parallel: int = Field(1, ge=1)
     algorithm: str = Field("random", description="of a flat Experiment: one of Katib's own")
+    early_stopping: str | None = Field(None, description="NAME,KEY=VALUE,...: see ``stopping.ALGORITHMS``")
     pod: Pod = Pod()
 
 
@@ -100,6 +101,8 @@ def frame(form: Form, maximum: int) -> dict[str, Any]:
         "resumePolicy": "Never",
         "metricsCollectorSpec": {"collector": {"kind": "StdOut"}},
     }
+    if form.early_stopping is not None:
+        spec["earlyStopping"] = stopping.asked(form.early_stopping)
     return {"apiVersion": API, "kind": "Experiment", "metadata": metadata, "spec": spec}
 
 
@@ -174,12 +177,13 @@ def _settings(
     if not sequential and "trials" not in said:
         trials = getattr(make_searcher(spec, problem), "trials", None)
         said |= {"trials": trials} if trials else {}
-    return [{"name": name, "value": _text(value)} for name, value in said.items()]
+    return [{"name": name, "value": text_of_setting(value)} for name, value in said.items()]
 
 
 def _ours(key: str) -> bool:
     return key in SHORT or key in ExperimentSpec.model_fields or key in setup.Own.model_fields
 
 
-def _text(value: Any) -> str:
+def text_of_setting(value: Any) -> str:
+    """A setting as Katib spells it."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -46,12 +46,17 @@ class _Chains:
         for one in past:
             self.members.setdefault(one.parcel.chain, []).append(one)
         self.made: dict[int, Chain] = {}
+        #: Those that had nothing to suggest: only a result could change that.
+        self.waiting: set[int] = set()
 
     def next(self, number: int) -> Suggestion:
         for chain in self._in_turn():
+            if chain.index in self.waiting:
+                continue
             suggestion = chain.suggest(number)
             if suggestion is not None:
                 return suggestion
+            self.waiting.add(chain.index)
             if chain.fresh:
                 raise SearchError(f"{self.setup.spec.searcher}: a search that has seen nothing has nothing to suggest")
         raise AssertionError("there is always another chain")
@@ -82,14 +87,17 @@ class Chain:
 
     def __init__(self, setup: Setup, index: int, members: Sequence[Past]) -> None:
         self.setup, self.index = setup, index
-        self.over = any(one.trial.spec.purpose == "final" and one.trial.state == "done" for one in members)
+        self.over = any(one.closes for one in members)
         if self.over:
             return
+        members = [one for one in members if one.fits]
         self.problem = setup.problem_of(index)
         self.searcher = setup.searcher(index)
         self.line = line_of(members) if self.searcher.sequential else list(members)
         self.active = [one.trial for one in self.line if not one.trial.finished]
         self.seen = [one.trial for one in self.line if one.trial.finished]
+        self.finals = [trial for trial in (*self.seen, *self.active) if trial.spec.purpose == "final"]
+        self.searched = sum(trial.spec.purpose == "search" for trial in (*self.seen, *self.active))
         self.parcels = {one.parcel.number: one.parcel for one in self.line}
         self.last = max((trial.number for trial in self.seen if trial.state == "done"), default=None)
         self.searcher.observe([trial for trial in self.seen if not _closing(trial)])
@@ -114,15 +122,17 @@ class Chain:
         if spec is None:
             return None
         suggestion = self._suggestion(spec, number)
-        self.active.append(Trial(number=number, seed=suggestion.seed, state="running", spec=spec))
+        trial = Trial(number=number, seed=suggestion.seed, state="running", spec=spec)
+        self.active.append(trial)
+        self.finals += [trial] if spec.purpose == "final" else []
+        self.searched += spec.purpose == "search"
         self.parcels[number] = suggestion
         return suggestion
 
     def _spec(self, number: int) -> TrialSpec | None:
-        finals = [trial for trial in (*self.seen, *self.active) if trial.spec.purpose == "final"]
-        if any(not trial.finished for trial in finals):
+        if any(not trial.finished for trial in self.finals):
             return None
-        if not self.searcher.finished and not any(_closing(trial) for trial in finals):
+        if not self.searcher.finished and not any(_closing(trial) for trial in self.finals):
             spec = self.searcher.suggest(self.active, number)
             if spec is not None and not (self._spent and spec.purpose == "search"):
                 return spec
@@ -131,7 +141,7 @@ class Chain:
         if self.active:
             return None
         searched = [trial for trial in self.seen if not _closing(trial)]
-        tried = sum(_closing(trial) for trial in finals)
+        tried = sum(_closing(trial) for trial in self.finals)
         spec = self.searcher.final(searched) if self.setup.own.final and tried < TRIES else None
         if spec is None:
             self.over = True
@@ -141,7 +151,7 @@ class Chain:
     @property
     def _spent(self) -> bool:
         most = self.problem.trials
-        return most is not None and sum(t.spec.purpose == "search" for t in (*self.seen, *self.active)) >= most
+        return most is not None and self.searched >= most
 
     def _suggestion(self, spec: TrialSpec, number: int) -> Suggestion:
         parent = self.parcels.get(spec.parent) if spec.parent is not None else None
@@ -156,7 +166,7 @@ class Chain:
             folder=parcels.folder_name(number, spec),
             parent_folder=parent.folder if parent else None,
             reads=tuple(sorted(self.searcher.reads)),
-            latency=bool(measures(self.problem)),
+            latency=bool(measures(self.problem, spec.procedure)),
             spec=parcels.without_architecture(spec),
             whole=spec,
         )

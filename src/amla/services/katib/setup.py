@@ -162,6 +162,8 @@ def check(experiment: Any) -> Setup:
         raise ConfigError("chain_criteria: only 'nac' has criteria; leave it out")
     for chain in range(1 + len(setup.own.chain_criteria)):
         setup.searcher(chain)
+    if experiment.spec.early_stopping.algorithm_name:
+        check_stopping(setup)
     needed = setup.slots()
     declared = sum(slots.is_slot(name) for name in experiment.spec.objective.additional_metric_names)
     if declared < needed:
@@ -170,6 +172,16 @@ def check(experiment: Any) -> Setup:
             f"({slots.name(0)} ... {slots.name(needed - 1)}); `amla katib experiment` writes them"
         )
     return setup
+
+
+def check_stopping(setup: Setup) -> None:
+    """Errors: ``ConfigError`` where a trial that was stopped early would be of no use to the search."""
+    searcher = setup.searcher()
+    if searcher.sequential or searcher.reads or searcher.procedures != {"train"}:
+        raise ConfigError(
+            f"earlyStopping: every trial of {setup.spec.searcher!r} has to run to its end; leave it out, or take a "
+            "searcher of independent trials such as 'random' or 'evolution'"
+        )
 
 
 def _sorted_out(said: Mapping[str, str], searcher: str) -> tuple[Own, dict[str, Any]]:

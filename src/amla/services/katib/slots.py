@@ -7,6 +7,7 @@ in which they were asked for; of the networks that a controller drew, only the b
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import sys
@@ -33,6 +34,7 @@ class Place(NamedTuple):
     name: str
 
 
+@functools.cache
 def name(number: int) -> str:
     """The metric of a slot."""
     return f"nac_{number:03d}"
@@ -71,9 +73,8 @@ def numbers(result: Result, spec: TrialSpec, reads: Collection[str], problem: Pr
     return [_finite(result.statistics.get(place.block, {}).get(place.name, math.nan)) for place in found]
 
 
-def found(values: Sequence[float], spec: TrialSpec, reads: Collection[str], problem: Problem) -> dict[str, Any]:
-    """The keys of a ``Result`` that the slots of a trial fill."""
-    there = places(spec, reads, problem)
+def found(values: Sequence[float], there: Sequence[Place], spec: TrialSpec) -> dict[str, Any]:
+    """The keys of a ``Result`` that the slots of a trial fill; ``there``: its ``places``."""
     if spec.procedure == "score":
         return {"scores": {place.name: value for place, value in zip(there, values, strict=True)}}
     if spec.procedure == "enas":

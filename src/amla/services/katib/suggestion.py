@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 
 from amla.errors import AmlaError, SearchError
 from amla.services.katib import parameters, parcels
-from amla.services.katib.history import past_of
+from amla.services.katib.history import History
 from amla.services.katib.planning import Suggestion, suggestions
 from amla.services.katib.setup import Setup, check, setup_of
 from amla.services.katib.wire import message
@@ -18,39 +20,61 @@ from amla.services.katib.wire import message
 log = logging.getLogger(__name__)
 
 
-class SuggestionService:
-    """Answers Katib's controller. Errors go out as a status with one line that names the setting."""
+class Refused(Exception):
+    """A request that is answered with a status, and one line that names the setting."""
 
-    def GetSuggestions(self, request: Any, context: grpc.ServicerContext) -> Any:  # Katib's name
-        try:
-            return reply_of(request)
-        except SearchError as error:
-            log.warning("no suggestion", extra={"experiment": request.experiment.name, "reason": str(error)})
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, one_line(error))
-        except AmlaError as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, one_line(error))
+    def __init__(self, code: grpc.StatusCode, error: AmlaError) -> None:
+        super().__init__(one_line(error))
+        self.code = code
 
-    def ValidateAlgorithmSettings(self, request: Any, context: grpc.ServicerContext) -> Any:  # Katib's name
-        try:
-            check(request.experiment)
-        except AmlaError as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, one_line(error))
-        return message("ValidateAlgorithmSettingsReply")()
+
+def get_suggestions(request: Any) -> Any:
+    """Errors: ``Refused``."""
+    try:
+        return reply_of(request)
+    except SearchError as error:
+        log.warning("no suggestion", extra={"experiment": request.experiment.name, "reason": str(error)})
+        raise Refused(grpc.StatusCode.FAILED_PRECONDITION, error) from None
+    except AmlaError as error:
+        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, error) from None
+
+
+def validate(request: Any) -> Any:
+    """Errors: ``Refused``."""
+    try:
+        check(request.experiment)
+    except AmlaError as error:
+        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, error) from None
+    return message("ValidateAlgorithmSettingsReply")()
+
+
+#: Method of the service -> what answers it.
+ANSWERS: dict[str, Callable[[Any], Any]] = {
+    "GetSuggestions": get_suggestions,
+    "ValidateAlgorithmSettings": validate,
+}
 
 
 def reply_of(request: Any) -> Any:
     """The reply to a ``GetSuggestionsRequest``. The number of a suggestion cannot be counted from the trials, since some never
     come to be. Errors: ``AmlaError``."""
-    setup = setup_of(request.experiment)
+    history = history_of(request.experiment.SerializeToString())
+    setup = history.setup
     count = max(0, request.current_request_number)
     first = max(0, request.total_request_number - count)
-    found = suggestions(setup, past_of(request.trials, setup), first, count)
+    found = suggestions(setup, history.past(request.trials), first, count)
     reply = message("GetSuggestionsReply")()
     for suggestion in found:
         given = reply.parameter_assignments.add()
         for name, value in assignments(suggestion, setup).items():
             given.assignments.add(name=name, value=value)
     return reply
+
+
+@functools.lru_cache(maxsize=4)
+def history_of(experiment: bytes) -> History:
+    """What is known of an Experiment: nothing that its message and its trials would not tell anew. Errors: ``AmlaError``."""
+    return History(setup_of(message("Experiment").FromString(experiment)))
 
 
 def assignments(suggestion: Suggestion, setup: Setup) -> dict[str, str]:

@@ -8,12 +8,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from amla.errors import ConfigError
 from amla.spec.base import Document
 from amla.spec.experiment import ExperimentSpec
 
 IMAGE = "ghcr.io/amla/amla:1.0.0"
 #: Names of the container that Katib watches.
 PRIMARY = {"Job": "training-container", "TrainJob": "node"}
+#: Who patches the runtime of a TrainJob.
+MANAGER = "trainer.kubeflow.org/amla"
 #: Where volumes are mounted.
 DATA, ARTIFACTS = "/data", "/artifacts"
 
@@ -123,19 +126,20 @@ def _job(container: dict[str, Any], pod: Pod) -> dict[str, Any]:
 
 
 def _train_job(container: dict[str, Any], pod: Pod) -> dict[str, Any]:
-    """Kubeflow Trainer's job, on the runtime that it brings; volumes go over the runtime's pod."""
+    """Kubeflow Trainer's job (from Trainer 2.2 on), on the runtime that it brings; volumes go over the runtime's pod."""
     volumes, mounts = _volumes(pod)
-    override = {
-        "targetJobs": [{"name": "node"}],
-        "spec": {"volumes": volumes, "containers": [{"name": "node", "volumeMounts": mounts}]},
-    }
+    over: dict[str, Any] = {"volumes": volumes, "containers": [{"name": "node", "volumeMounts": mounts}]}
+    if pod.service_account:
+        over["serviceAccountName"] = pod.service_account
+    node = {"name": "node", "template": {"spec": {"template": {"spec": over}}}}
+    patch = {"manager": MANAGER, "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [node]}}}}
     trainer = {**container, "numNodes": 1, "resourcesPerNode": _resources(pod)}
+    if pod.env_secret:
+        raise ConfigError(
+            "env_secret: a TrainJob takes no Secret whole; put its keys into the runtime, or take --kind Job"
+        )
     return {
         "apiVersion": "trainer.kubeflow.org/v1alpha1",
         "kind": "TrainJob",
-        "spec": {
-            "runtimeRef": {"name": "torch-distributed"},
-            "trainer": trainer,
-            "podTemplateOverrides": [override],
-        },
+        "spec": {"runtimeRef": {"name": "torch-distributed"}, "trainer": trainer, "runtimePatches": [patch]},
     }

@@ -50,7 +50,8 @@ def run(architecture: str, trial: str, place: Place, say: Say) -> Result:
 def _run(parcel: Parcel, spec: TrialSpec, place: Place, say: Say) -> Result:
     data = datasets.load(place.dataset)
     with tempfile.TemporaryDirectory(prefix="amla-katib-") as here:
-        result = run_job(_job(parcel, spec, place, here), _Reporter(say))
+        whole = spec.purpose == "final" or bool(parcel.reads)
+        result = run_job(_job(parcel, spec, place, here), _Reporter(say, whole))
     if result.failure is not None:
         raise SearchError(f"trial {parcel.number} failed, {result.failure.kind}: {result.failure.reason}")
     for name, value in metrics(result, spec, parcel, _problem(place, data)).items():
@@ -90,15 +91,19 @@ def line(name: str, value: float) -> str:
 
 
 class _Reporter:
-    """Says the accuracy on validation whenever it was read anew, so that early stopping has something to look at."""
+    """Says the accuracy on validation whenever it was read anew, so that early stopping has something to look at.
 
-    def __init__(self, say: Say) -> None:
-        self.say = say
-        self.said: float | None = None
+    What must not be stopped says it once, at its end: the last training of a search, and a trial whose statistics the
+    search needs, which come last.
+    """
+
+    def __init__(self, say: Say, whole: bool) -> None:
+        self.say, self.whole = say, whole
+        self.said: int | None = None
 
     def __call__(self, progress: Progress) -> bool:
-        if progress.accuracy is not None and progress.accuracy != self.said:
-            self.said = progress.accuracy
+        if not self.whole and progress.accuracy is not None and progress.accuracy_step != self.said:
+            self.said = progress.accuracy_step
             self.say(line("valid_accuracy", progress.accuracy))
         return True
 

@@ -114,12 +114,22 @@ MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "SetTrialStatusReply": {},
     "ValidateEarlyStoppingSettingsRequest": {"early_stopping": (1, "M.EarlyStoppingSpec")},
     "ValidateEarlyStoppingSettingsReply": {},
+    "GetObservationLogRequest": {
+        "trial_name": (1, "s"),
+        "metric_name": (2, "s"),
+        "start_time": (3, "s"),
+        "end_time": (4, "s"),
+    },
+    "GetObservationLogReply": {"observation_log": (1, "M.ObservationLog")},
+    "ObservationLog": {"metric_logs": (1, "*M.MetricLog")},
+    "MetricLog": {"time_stamp": (1, "s"), "metric": (2, "M.Metric")},
 }
 
 #: Service -> its methods, by the messages' stem: METHODRequest -> METHODReply.
 SERVICES: dict[str, tuple[str, ...]] = {
     "Suggestion": ("GetSuggestions", "ValidateAlgorithmSettings"),
     "EarlyStopping": ("GetEarlyStoppingRules", "SetTrialStatus", "ValidateEarlyStoppingSettings"),
+    "DBManager": ("GetObservationLog",),  # Katib's own, which is asked
 }
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
