@@ -67,6 +67,20 @@ def test_train_a_network_that_was_found(finished, amla, tmp_path):
     )
 
 
+def test_a_network_in_onnx_is_trained_further_and_pruned(finished, amla, tmp_path):
+    amla("convert", finished.folder / "model.onnx", "--out", "made")
+    words = ("train", "made/architecture.json", "digits", "--weights", "made", "--limit", 60, "--steps", 3, "--json")
+    held = json.loads(amla(*words, "--set", "training.schedule.rate=1e-9", "--out", "held").stdout)
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("made", "held"))
+    trained = [name for name in before if name.endswith(".weight")]
+    assert all(np.allclose(before[name], after[name], atol=1e-5) for name in trained)
+    found = json.loads(amla(*words, "--prune", 2, "--set", "budget.steps=2", "--out", "pruned").stdout)
+    assert (held["searcher"], found["searcher"]) == ("fixed", "prune")
+    assert found["best"]["parameters"] < held["best"]["parameters"]
+    again = json.loads(amla("evaluate", "pruned", "--json").stdout)
+    assert again["accuracy"] == found["test"]["accuracy"]
+
+
 def test_own_images_from_folders_to_predictions(amla, tmp_path):
     """Class names travel to the end."""
     rng = np.random.default_rng(0)

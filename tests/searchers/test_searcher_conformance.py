@@ -139,6 +139,21 @@ class TestFixed(SearcherSuite):
         type(self).settings = {"architecture": space.initial().to_data()}
 
 
+class TestPrune(SearcherSuite):
+    name = "prune"
+    leaves_space = True
+
+    @pytest.fixture(autouse=True)
+    def _architecture(self) -> None:
+        from amla.spaces.envelope import EnvelopeSettings, EnvelopeSpace
+        from amla.spec.architecture import GraphArchitecture
+        from amla.spec.lower import lower
+
+        network = EnvelopeSpace(EnvelopeSettings(width=8), self.problem).initial()
+        graph = lower(network, self.problem.input_shape, self.problem.num_classes)
+        type(self).settings = {"architecture": GraphArchitecture(graph=graph).to_data(), "branches": 3}
+
+
 @pytest.mark.parametrize(
     "criterion", ["mean_square", "variance", "taylor", "covariance_entropy", "random", "worst", "size", "none"]
 )

@@ -225,7 +225,7 @@ def job_of(experiment: Experiment, trial: Trial) -> Job:
         dataset=experiment.spec.dataset,
         trainer=experiment.spec.trainer_of(trial.spec.purpose),
         folder=experiment.trial_folder(trial.number),
-        parent_folder=experiment.trial_folder(parent) if parent is not None else None,
+        parent_folder=experiment.trial_folder(parent) if parent is not None else trial.spec.origin,
         resources=experiment.spec.resources,
         measured=experiment.measured,
         measures=measures(experiment.problem, trial.spec.procedure),

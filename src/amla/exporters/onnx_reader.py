@@ -21,6 +21,7 @@ from onnx import numpy_helper
 
 from amla.errors import SpecError
 from amla.spec import graph as g
+from amla.spec.branches import branches
 
 Array = npt.NDArray[Any]
 LEAKY_SLOPE = 0.01
@@ -81,6 +82,7 @@ class _Reader:
         if outside:
             raise SpecError(f"{self.path}: not of the vocabulary: {'; '.join(outside)}")
         graph = g.Graph(nodes=self._live(), output=self.known[self._end()])
+        graph = graph.model_copy(update={"blocks": tuple(branches(graph))})
         mean, std = (
             tuple(
                 np.broadcast_to(self.normalised.get(op, default).reshape(-1), graph.input_shape[:1])

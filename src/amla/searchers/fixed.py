@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from pydantic import Field
+
 from amla.searchers.base import SearcherSettings
 from amla.searchers.unsearched import Unsearched
 from amla.spec.architecture import Architecture
+from amla.spec.trial import Trial, TrialSpec
 
 
 class FixedSettings(SearcherSettings):
     architecture: Architecture
+    weights: str | None = Field(None, description="folder of weights to begin with; left out, fresh ones")
 
 
 class Fixed(Unsearched[FixedSettings]):
@@ -18,3 +24,9 @@ class Fixed(Unsearched[FixedSettings]):
 
     def network(self) -> Architecture:
         return self.settings.architecture
+
+    def final(self, trials: Sequence[Trial]) -> TrialSpec | None:
+        spec = super().final(trials)
+        if spec is None or self.settings.weights is None:
+            return spec
+        return spec.model_copy(update={"origin": self.settings.weights, "inherit": "weights"})

@@ -60,6 +60,7 @@ class TrialSpec(Document):
     snapshots: tuple[float, ...] = Field((), description="shares of the budget at which statistics are read as well")
     settle: Settle | None = None
     parent: int | None = None
+    origin: str | None = Field(None, description="in place of a parent: URI of a folder with a network and its weights")
     inherit: Inherit = "none"
     procedure: Procedure = "train"
     settings: dict[str, JsonValue] = Field({}, description="of the procedure")

@@ -90,12 +90,17 @@ def part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
 def to_inherit(job: Job, graph: Graph) -> tuple[Plan, dict[str, Array], Counters]:
     """What the job's parent left, and the surgery that lies between its network and ``graph``.
 
-    Errors: ``TrialFailure`` where the parent left nothing.
+    Of a folder without a train state (a network made elsewhere) there are the weights. Errors: ``TrialFailure`` where
+    there are none either, or where the whole state is asked for.
     """
     checkpoint = read_checkpoint(job.parent_folder) if job.parent_folder else None
+    if checkpoint is None and job.parent_folder and job.spec.inherit == "weights":
+        model = artifacts.read(job.parent_folder, MODEL)
+        weights = artifacts.unpack(model) if model is not None else {}
+        checkpoint = ({f"weights/{name}": value for name, value in weights.items()}, Counters()) if weights else None
     architecture = artifacts.read(job.parent_folder, ARCHITECTURE) if job.parent_folder else None
     if checkpoint is None or architecture is None:
-        raise TrialFailure("data", f"trial {job.spec.parent} left no state to inherit in {job.parent_folder}")
+        raise TrialFailure("data", f"there is no state to inherit in {job.parent_folder}")
     channels, height, width = graph.input_shape
     parent = lower(parse_architecture(architecture), (channels, height, width), graph.num_classes)
     return surgery_plan(parent, graph), *checkpoint

@@ -199,7 +199,7 @@ def bits(shape: tuple[int, ...], seed: Any) -> Any:
     Keras's own generator on JAX is Threefry: on a CPU XLA takes two seconds to compile it for every shape, and forty
     times as long to run it. A mask needs no more than this.
     """
-    place = ops.reshape(ops.arange(math.prod(shape), dtype="uint32"), shape)
+    place = ops.reshape(ops.cast(ops.arange(math.prod(shape), dtype="int32"), "uint32"), shape)
     mixed = place * np.uint32(0x9E3779B9) + ops.cast(seed, "uint32")
     for factor in (0x85EBCA6B, 0xC2B2AE35):
         mixed = ops.bitwise_xor(mixed, ops.right_shift(mixed, np.uint32(16))) * np.uint32(factor)
