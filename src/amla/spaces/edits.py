@@ -4,11 +4,14 @@ again, or knows that it is."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
 from amla.errors import SpecError
-from amla.spec.architecture import Branch, Layer, MacroArchitecture
+from amla.spec.architecture import Branch, Layer, MacroArchitecture, Stage
 
 
 def branches_of(network: MacroArchitecture) -> Iterator[tuple[str, Branch]]:
@@ -83,6 +86,25 @@ def with_skips(network: MacroArchitecture, stage: str, layer: str, skips: Sequen
     found = find_layer(network, stage, layer)
     skips = tuple(sorted(set(skips), key=order.index))
     return with_layer(network, stage, found.model_copy(update={"skips": skips}))
+
+
+def dense(network: MacroArchitecture, place: str, layer: Layer) -> Layer:
+    """A layer with every skip that it could have."""
+    return layer.model_copy(update={"skips": dense_sources(network, *place.split("/"))})
+
+
+def drawn_skips(network: MacroArchitecture, place: str, layer: Layer, rng: np.random.Generator) -> Layer:
+    """A layer with each skip that it could have, with probability 1/2."""
+    drawn = tuple(source for source in dense_sources(network, *place.split("/")) if rng.random() < 0.5)
+    return layer.model_copy(update={"skips": drawn})
+
+
+def edits_of_skips(network: MacroArchitecture, stage: Stage, layer: Layer) -> Iterator[Callable[[], MacroArchitecture]]:
+    """Each skip of a layer dropped, and each that it lacks added."""
+    present = layer.skips or ()
+    for source in dense_sources(network, stage.name, layer.name):
+        skips = tuple(skip for skip in present if skip != source) if source in present else (*present, source)
+        yield functools.partial(with_skips, network, stage.name, layer.name, skips)
 
 
 def without_layer(network: MacroArchitecture, stage: str, layer: str) -> MacroArchitecture:

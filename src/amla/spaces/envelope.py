@@ -21,9 +21,12 @@ from amla.spaces import envelope_decisions, envelope_supernet, stems
 from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings, Supernet
 from amla.spaces.edits import (
     Choices,
+    dense,
     dense_sources,
+    drawn_skips,
     each_layer,
     edited_operations,
+    edits_of_skips,
     inner_width,
     moved_operations,
     shared,
@@ -137,7 +140,7 @@ class EnvelopeSpace(SearchSpace):
         """An EnvelopeNet with so many layers in each stage."""
         network = self.bare([[self.operations] * layers for layers in depth])
         if self.skips:
-            network = each_layer(network, functools.partial(_dense, network))
+            network = each_layer(network, functools.partial(dense, network))
         return self.set_widths(network)
 
     def grow(self, network: MacroArchitecture, stage: str) -> MacroArchitecture:
@@ -182,7 +185,7 @@ class EnvelopeSpace(SearchSpace):
                 choices.append([self._subset(rng) for _ in range(depth)])
         network = self.bare(choices)
         if self.skips:
-            network = each_layer(network, lambda place, layer: _skipping(network, place, layer, rng))
+            network = each_layer(network, lambda place, layer: drawn_skips(network, place, layer, rng))
         return self.set_widths(network)
 
     def mutate(self, architecture: AnyArchitecture, rng: np.random.Generator) -> MacroArchitecture:
@@ -325,7 +328,7 @@ class EnvelopeSpace(SearchSpace):
             yield from self._edits_of_branches(network, stage)
             if self.skips:
                 for layer in stage.layers:
-                    yield from _edits_of_skips(network, stage, layer)
+                    yield from edits_of_skips(network, stage, layer)
             if self.blocks:
                 continue
             if len(stage.layers) < max(self.max_layers[index], self.layers[index]):
@@ -382,27 +385,6 @@ def fitting_width(settings: EnvelopeSettings, problem: Problem) -> int:
         if excess(space.initial(), problem) is None:
             return width
     return least
-
-
-def _dense(network: MacroArchitecture, place: str, layer: Layer) -> Layer:
-    """A layer with every skip that it could have."""
-    return layer.model_copy(update={"skips": dense_sources(network, *place.split("/"))})
-
-
-def _skipping(network: MacroArchitecture, place: str, layer: Layer, rng: np.random.Generator) -> Layer:
-    """A layer with each skip that it could have, with probability 1/2."""
-    drawn = tuple(source for source in dense_sources(network, *place.split("/")) if rng.random() < 0.5)
-    return layer.model_copy(update={"skips": drawn})
-
-
-def _edits_of_skips(
-    network: MacroArchitecture, stage: Stage, layer: Layer
-) -> Iterator[Callable[[], MacroArchitecture]]:
-    """Each skip of a layer dropped, and each that it lacks added."""
-    present = layer.skips or ()
-    for source in dense_sources(network, stage.name, layer.name):
-        skips = tuple(skip for skip in present if skip != source) if source in present else (*present, source)
-        yield functools.partial(with_skips, network, stage.name, layer.name, skips)
 
 
 def branch_name(operations: Sequence[str], operation: str) -> str:
