@@ -9,7 +9,7 @@
     |-- PluginError           no plug-in of that name, or its library is not installed
     |-- StoreError            the store cannot be used: another version, read-only, unreachable
     |-- ExportError           a network cannot leave in the form that was asked for
-    `-- SearchError           a search cannot go on: nothing to suggest, needs that cannot be met (exit code 1)
+    `-- SearchError           a search cannot go on: nothing to suggest, a result that lacks what it reads (exit code 1)
     TrialFailure              a training that ended badly (NaN, out of memory, bad data); ends a trial, never a search
 
 An error that a user can mend is an ``AmlaError``; anything else is a bug and keeps its traceback.

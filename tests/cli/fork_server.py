@@ -21,7 +21,6 @@ HEAVY = (
     "amla.exporters.onnx",
     "onnxruntime",
     "sklearn.datasets",
-    "torch._dynamo",  # which the first optimizer imports
 )
 
 

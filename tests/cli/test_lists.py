@@ -36,8 +36,11 @@ def test_experiments_delete(finished, amla, tmp_path):
     assert (finished.folder / "report.html").exists()
 
 
-def test_an_empty_store(amla):
-    assert "no store" in amla("experiments", "list", "--json", code=2).stderr
+def test_where_there_is_no_store_yet_there_are_no_experiments(amla, tmp_path):
+    found = amla("experiments", "list", "--json")
+    assert json.loads(found.stdout) == []
+    assert "there is no store" in found.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_searchers(amla):

@@ -213,6 +213,6 @@ def test_two_objectives_have_a_front(amla, tmp_path):
 
 
 def test_nothing_is_made_where_only_something_is_read(complaint, tmp_path):
-    for words in (("experiments", "list"), ("evaluate", "nothing")):
+    for words in (("experiments", "show", "nothing"), ("evaluate", "nothing")):
         assert "no store" in complaint(*words)
     assert not list(tmp_path.iterdir())

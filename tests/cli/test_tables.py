@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from amla.spaces.nasbench201 import from_arch_str
 from amla.testing import tables
 
 ON_TABLE = ("--trainer", "tabular", "--space", "nasbench201", "--searcher", "random")
@@ -67,6 +68,37 @@ def test_a_benchmark_that_cannot_be(complaint, table, words, said) -> None:
     given |= dict([words])
     line = complaint(*BENCHMARK, *(word for pair in given.items() for word in pair))
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("searcher", "said"),
+    [
+        ("zero_cost", "the trainer 'tabular' has no score, which the searcher 'zero_cost' needs; 'torch' has"),
+        ("darts", "the trainer 'tabular' has no darts"),
+        ("enas", "the trainer 'tabular' has no enas"),
+        ("successive_halving", "searcher 'successive_halving': the trainer 'tabular' knows trainings of 12 or"),
+        ("nac", "the searcher 'nac' needs 'envelope'"),
+        ("envelope", "the searcher 'envelope' needs 'envelope'"),
+        ("fixed", "architecture"),
+    ],
+)
+def test_a_searcher_that_a_table_cannot_serve_says_why(complaint, table, searcher, said) -> None:
+    line = complaint(*BENCHMARK, "--table", table, "--seeds", 2, "--evaluations", 9, "--searchers", searcher)
+    assert said in line
+
+
+def test_a_searcher_that_searches_nothing_is_no_racer(complaint, table) -> None:
+    network = json.dumps(from_arch_str("|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|none~2|").to_data())
+    words = ("--table", table, "--searchers", "fixed", "--set", f"fixed.architecture={network}")
+    assert "'fixed': it searches nothing" in complaint(*BENCHMARK, *words, "--seeds", 2, "--evaluations", 9)
+
+
+@pytest.mark.parametrize("searcher", ["random", "evolution", "local_search", "reinforce", "tpe", "bayes"])
+def test_every_other_searcher_runs_on_a_table(amla, table, searcher) -> None:
+    words = ("--table", table, "--dataset", "cifar10", "--seeds", 1, "--evaluations", 12, "--searchers", searcher)
+    (row,) = json.loads(amla(*BENCHMARK, *words, "--json").stdout)["rows"]
+    assert row["evaluations_mean"] == 12
+    assert row["searcher"] == searcher
 
 
 def test_a_table_that_lacks_a_column(complaint, tmp_path) -> None:

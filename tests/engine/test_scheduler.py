@@ -15,7 +15,7 @@ from amla import artifacts
 from amla.engine.scheduler import MAX_LOSSES, Scheduler
 from amla.engine.store import Store
 from amla.engine.summary import summary
-from amla.errors import SearchError
+from amla.errors import ConfigError, SearchError
 from amla.executors.base import Executor
 from amla.executors.inline import InlineExecutor
 from amla.executors.process import ProcessExecutor
@@ -333,7 +333,7 @@ def test_a_parent_must_have_been_done(made: Make) -> None:
 
 def test_needs_are_checked_before_anything_runs(made: Make) -> None:
     store = made(settings={"reads": ["taylor", "skip"]})
-    with pytest.raises(SearchError, match="has no skip, taylor, which this search needs"):
+    with pytest.raises(ConfigError, match="has no skip, taylor, which the searcher"):
         run(store)
     assert store.trials("tiny") == []
 

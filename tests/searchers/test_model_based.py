@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from histories import given
 
 from amla import registry
 from amla.engine.rehearsal import rehearse
@@ -14,6 +15,7 @@ from amla.searchers.axes import Axes
 from amla.searchers.base import Searcher
 from amla.searchers.bayes import Bayes, BayesSettings
 from amla.searchers.searched import Searched
+from amla.spaces.nasbench201 import OPERATIONS
 from amla.spec.experiment import Problem
 from amla.spec.hyperparameters import Choice, Integer, Real
 from amla.spec.trial import Result, Trial, TrialSpec
@@ -147,6 +149,22 @@ def test_what_breaks_a_measured_limit_is_avoided(name: str) -> None:
 def test_where_nothing_is_feasible_it_goes_on_at_random(name: str) -> None:
     problem = CELLS.model_copy(update={"trials": 14})
     assert len(searched(make(name, problem), convolutions, lambda spec: False)) == 14
+
+
+def test_tpe_forgets_what_is_neither_good_nor_new() -> None:
+    """With a memory for twelve trials it proposes what it would after those twelve, and not what it would after all."""
+    drawn = [np.random.default_rng(number).permutation(OPERATIONS).tolist() for number in range(40)]
+    trials = [given(number, (number % 20) / 20, *names, "3x3") for number, names in enumerate(drawn)]
+    kept = [*range(14, 20), *range(34, 40)]  # the best and the latest
+
+    def proposed(past: list[Trial], memory: int) -> list[TrialSpec | None]:
+        searcher = make("tpe", CELLS.model_copy(update={"trials": 60}), startup=4, memory=memory)
+        searcher.observe(past)
+        return [searcher.suggest([], number) for number in range(40, 50)]
+
+    assert len(kept) == 12
+    assert proposed(trials, 12) == proposed([trials[number] for number in kept], 400)
+    assert proposed(trials, 12) != proposed(trials, 400)
 
 
 def test_bayes_tries_every_cell_of_a_small_space_before_one_again() -> None:

@@ -15,7 +15,8 @@ from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.spec.trial import INSTRUMENTS
 from amla.testing.strategies import architectures
-from amla.trainers.torch.cells import Fused, Rule, cells_of, scaled_of
+from amla.trainers.cells import cells_of
+from amla.trainers.torch.cells import Fused, Rule, scaled_of
 from amla.trainers.torch.instruments import Instruments
 from amla.trainers.torch.kernels import RULES
 from amla.trainers.torch.module import GraphModule, build, capture

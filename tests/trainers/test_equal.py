@@ -26,14 +26,14 @@ from amla.trainers.chance import Draws, draw
 from amla.trainers.keras import backend
 from amla.trainers.keras.instruments import PROVIDED, Instruments
 from amla.trainers.keras.network import Network, fresh, listed, load
-from amla.trainers.keras.optim import fresh_slots
+from amla.trainers.keras.optim import decayed, fresh_slots
 from amla.trainers.keras.program import Pixels, Recipe, augment, programs, update
 from amla.trainers.keras.state import ours, theirs
 from amla.trainers.keras.trainer import KerasTrainer
 from amla.trainers.torch import data as torch_data
 from amla.trainers.torch.instruments import Instruments as TorchInstruments
 from amla.trainers.torch.module import GraphModule
-from amla.trainers.torch.optim import clip, make_optimizer, set_rate
+from amla.trainers.torch.optim import clip, make_optimizer
 from amla.trainers.torch.trainer import TorchTrainer
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -148,18 +148,18 @@ def test_a_step_gives_the_same_weights_and_statistics(
     loss.backward()
     if limit:
         clip(list(module.parameters()), limit)
-    set_rate(made, 0.01)
+    made.rate = 0.01
     made.step()
     # keras
     program = programs(graph, "float32")
-    values = theirs(program.bound, weights)
-    trained = {name: values[name] for name in program.trained}
-    still = {name: value for name, value in values.items() if name not in trained}
-    recipe = Recipe(Pixels(255.0, (0.3,), (0.4,)), Augmentation(), names, 0.1, 0.4)
-    found, slopes, still, sums = program.gradients(recipe)(trained, still, batch, np.bool_(True))
+    trained, still = theirs(program, weights)
+    recipe = Recipe(Pixels(255.0, (0.3,), (0.4,)), Augmentation(), 0.1, 0.4)
+    sums = program.sums(recipe, names)(trained, still, batch)
+    found, slopes, still = program.gradients(recipe)(trained, still, batch)
     step = update(optimizer, limit, 0.0)
-    trained, _, _ = step(trained, slopes, fresh_slots(optimizer, trained), np.float32(0.01), {}, still, np.float32(0.0))
-    after = ours(program.bound, trained | still)
+    slots, decay = fresh_slots(optimizer, program.trained), decayed(program.trained)
+    trained, _, _ = step((trained, still), slopes, slots, (), decay, np.float32(0.01), np.float32(0.0))
+    after = ours(program, (trained, still))
     assert float(found) == pytest.approx(loss.item(), rel=1e-4)
     for name, value in module.state_dict().items():
         assert np.abs(after[name] - value.numpy()).max() <= 1e-4, name

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.testing.trainers import network
+from amla.trainers.cells import cells_of
 from amla.trainers.torch import kernels
-from amla.trainers.torch.cells import Rule, cells_of
+from amla.trainers.torch.cells import Rule
 from amla.trainers.torch.kernels import RULES, Shape, from_json, measured_rules, nearest, to_json
 from amla.trainers.torch.module import build
 
@@ -72,6 +73,15 @@ def test_the_first_answer_of_a_machine_stands(graph: Graph, cache: Path) -> None
     assert set(measured_rules(graph, 4, CPU, "float32").values()) == {Rule((3, 9), 9, True)}
     assert measured_rules(graph, 4, CPU, "bfloat16").keys() == first.keys()  # another dtype is another question
     assert len(list(cache.iterdir())) == 2 * len(kept)
+
+
+def test_without_a_place_to_remember_it_is_measured_all_the_same(
+    graph: Graph, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    cache.write_text("a file where the folder should be")
+    assert measured_rules(graph, 4, CPU, "float32")
+    assert "cannot be written" in caplog.text
 
 
 def test_measuring_changes_no_random_number(graph: Graph) -> None:

@@ -16,7 +16,8 @@ from amla.spec.graph import ConvNode, GlobalPoolNode, Graph, InputNode, LRNNode,
 from amla.spec.lower import lower
 from amla.testing.strategies import architectures
 from amla.testing.trainers import network
-from amla.trainers.torch.module import Conv, Norm, build, local_response_norm, pool, useful_taps
+from amla.trainers.cells import useful_taps
+from amla.trainers.torch.module import Conv, Norm, build, local_response_norm, pool
 
 
 @given(architectures())

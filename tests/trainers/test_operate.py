@@ -15,7 +15,7 @@ from amla.spec.surgery import surgery_plan
 from amla.spec.training import SGD, AdamW
 from amla.trainers.surgery import operate, operate_slots
 from amla.trainers.torch.module import build
-from amla.trainers.torch.optim import load_slots, make_optimizer, slots
+from amla.trainers.torch.optim import Optimizer, load_slots, make_optimizer, slots
 from amla.trainers.torch.surgery import calibrate
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -69,7 +69,7 @@ def test_growing_a_layer_preserves_the_function(seed: int) -> None:
     assert (expected - found).norm() / expected.norm() < 1e-3
 
 
-def trained(graph: Graph, how: SGD | AdamW) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def trained(graph: Graph, how: SGD | AdamW) -> tuple[torch.nn.Module, Optimizer]:
     module = build(graph, seed=1).train()
     optimizer = make_optimizer(how, module)
     for _ in range(2):

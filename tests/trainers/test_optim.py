@@ -1,5 +1,9 @@
 """Optimizers: what is decayed, what is remembered, and that going on is as good as never having stopped."""
 
+import subprocess
+import sys
+from typing import Any
+
 import pytest
 import torch
 
@@ -7,7 +11,7 @@ from amla.spec.lower import lower
 from amla.spec.training import SGD, AdamW, Clip, RMSprop
 from amla.testing.trainers import network
 from amla.trainers.torch.module import GraphModule, build
-from amla.trainers.torch.optim import AnyOptimizer, Average, clip, load_slots, make_optimizer, set_rate, slots
+from amla.trainers.torch.optim import AnyOptimizer, Average, Optimizer, clip, load_slots, make_optimizer, slots
 
 KINDS = (
     SGD(),
@@ -23,12 +27,12 @@ def module() -> GraphModule:
     return build(GRAPH, seed=1).to(memory_format=torch.channels_last).train()
 
 
-def steps(module: GraphModule, optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
+def steps(module: GraphModule, optimizer: Optimizer, first: int, last: int) -> None:
     for step in range(first, last):
         x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(step))
         logits, auxiliaries = module(x.contiguous(memory_format=torch.channels_last))
         (logits.square().mean() + auxiliaries[0].square().mean()).backward()
-        set_rate(optimizer, 0.01)
+        optimizer.rate = 0.01
         optimizer.step()
         optimizer.zero_grad()
 
@@ -80,7 +84,7 @@ def test_a_weight_of_which_nothing_is_remembered_begins_anew() -> None:
 def test_only_weights_of_convolutions_and_dense_layers_decay() -> None:
     network_ = module()
     optimizer = make_optimizer(SGD(weight_decay=0.5), network_)
-    set_rate(optimizer, 1.0)
+    optimizer.rate = 1.0
     before = {name: p.detach().clone() for name, p in network_.named_parameters()}
     for parameter in network_.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -111,3 +115,59 @@ def test_an_average_follows_the_weights() -> None:
     for _ in range(500):
         average.update(network_)
     assert torch.allclose(average.values[name], network_.get_parameter(name), atol=1e-5)
+
+
+# torch's classes import torch._dynamo, so they are not used; the steps are theirs, bit for bit
+THEIRS: dict[str, tuple[AnyOptimizer, Any, dict[str, Any]]] = {
+    "sgd": (SGD(), torch.optim.SGD, {}),
+    "momentum": (SGD(momentum=0.9), torch.optim.SGD, {"momentum": 0.9}),
+    "nesterov": (SGD(momentum=0.9, nesterov=True), torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    "adamw": (AdamW(beta1=0.8, weight_decay=0.1), torch.optim.AdamW, {"betas": (0.8, 0.999), "weight_decay": 0.1}),
+    "rmsprop": (RMSprop(momentum=0.5), torch.optim.RMSprop, {"alpha": 0.9, "momentum": 0.5, "eps": 1e-8}),
+}
+
+
+@pytest.mark.parametrize("kind", THEIRS)
+def test_a_step_is_that_of_torch(kind: str) -> None:
+    how, cls, settings = THEIRS[kind]
+    ours, theirs = (torch.nn.Parameter(torch.linspace(-1.0, 1.0, 12).reshape(3, 4)) for _ in range(2))
+    optimizer, reference = Optimizer(how, [ours]), cls([theirs], lr=0.05, **settings)
+    optimizer.rate = 0.05
+    for number in range(4):
+        for weight, one in ((ours, optimizer), (theirs, reference)):
+            weight.grad = weight.detach().sin() + number
+            one.step()
+            one.zero_grad()
+        assert torch.allclose(ours, theirs, rtol=0.0, atol=1e-7), number
+
+
+def test_adam_adds_its_decay_to_the_gradient_where_it_is_not_decoupled() -> None:
+    ours, theirs = (torch.nn.Parameter(torch.linspace(-1.0, 1.0, 5)) for _ in range(2))
+    optimizer = Optimizer(AdamW(weight_decay=0.5), [ours], decoupled=False)
+    optimizer.rate = 0.05
+    reference = torch.optim.Adam([theirs], lr=0.05, weight_decay=0.5)
+    for weight, one in ((ours, optimizer), (theirs, reference)):
+        weight.grad = torch.ones(5)
+        one.step()
+    assert torch.allclose(ours, theirs, rtol=0.0, atol=1e-7)
+    assert not torch.allclose(ours, torch.nn.Parameter(torch.linspace(-1.0, 1.0, 5)))
+
+
+def test_a_step_imports_no_compiler() -> None:
+    """torch._dynamo takes longer to import than torch does: seconds in every process that trains."""
+    program = """
+import sys
+import torch
+import amla.trainers.torch.trainer
+from amla.spec.training import SGD, Clip
+from amla.trainers.torch.optim import clip, make_optimizer
+
+module = torch.nn.Linear(3, 2)
+optimizer = make_optimizer(SGD(momentum=0.9), module)
+module(torch.ones(4, 3)).sum().backward()
+clip(list(module.parameters()), Clip())
+optimizer.step()
+assert optimizer.state
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -20,11 +20,14 @@ from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.spec.training import Budget, Constant, Cosine, OneCycle, Training
 from amla.spec.trial import Job, Progress, Resources
-from amla.testing.trainers import DIGITS, PLAIN, TrainerSuite, figures, network
+from amla.testing.trainers import DIGITS, PLAIN, TrainerSuite, figures, network, stopping_at
 from amla.trainers import loop
 from amla.trainers.base import Trainer
+from amla.trainers.cells import cells_of
 from amla.trainers.torch import trainer
+from amla.trainers.torch.cells import Rule
 from amla.trainers.torch.data import Batches
+from amla.trainers.torch.kernels import to_json
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.state import begin
 from amla.trainers.torch.trainer import TorchTrainer
@@ -41,6 +44,21 @@ def _report_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestTorchTrainer(TrainerSuite):
     def trainer(self) -> Trainer:
         return TorchTrainer()
+
+
+@pytest.mark.parametrize("rule", [Rule((3, 5), 5), Rule((7,), 7), Rule((), 0, matrices=True)], ids=str)
+def test_resumed_by_a_plan_is_as_good_as_uninterrupted(tmp_path: Path, data: Dataset, rule: Rule) -> None:
+    """The plan is the experiment's: a trial goes on by it, wherever that is."""
+    measured = {"kernels": to_json({(8, 16, 4, 4): rule})}
+
+    def job(name: str) -> Job:
+        return job_in(tmp_path / name, instruments=("feature_map", "taylor")).model_copy(update={"measured": measured})
+
+    assert cells_of(lower(job("whole").spec.architecture, data.info.input_shape, data.info.num_classes))
+    whole = figures(TorchTrainer().train(job("whole"), data), tmp_path / "whole")
+    with pytest.raises(TrialFailure, match="stopped at step"):
+        TorchTrainer().train(job("halved"), data, stopping_at(3))
+    assert figures(TorchTrainer().train(job("halved"), data), tmp_path / "halved") == whole
 
 
 def job_in(folder: Path, **spec: Any) -> Job:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import sys
+from typing import NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from amla.errors import AmlaError
 
@@ -25,15 +27,17 @@ _MENDABLE = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted."""
-    from amla.cli.app import app
-
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        app(args=words, prog_name="amla")
+        from amla.cli.app import app
+
+        sys.exit(app(args=words, prog_name="amla", standalone_mode=False))
     except KeyboardInterrupt:
         _leave("interrupted", 130)
+    except TyperException as error:
+        _misused(error)
     except AmlaError as error:
         if debug:
             raise
@@ -45,7 +49,18 @@ def main(arguments: list[str] | None = None) -> None:
         _leave(f"{where}{_MENDABLE[error.errno]}", 2)
 
 
-def _leave(message: str, code: int) -> None:
+def _misused(error: TyperException) -> NoReturn:
+    """A wrong option or argument in one line, with the command whose --help says which are right."""
+    message = error.format_message()
+    if message.startswith("Usage:"):  # a group of commands without one: its help
+        typer.echo(message, err=True)
+        sys.exit(2)
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "amla"
+    _leave(f"{message.rstrip('.')}; see `{command} --help`", 2)
+
+
+def _leave(message: str, code: int) -> NoReturn:
     line = " ".join(message.split())
     typer.echo(f"amla: {line}", err=True)
     sys.exit(code)

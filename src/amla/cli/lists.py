@@ -17,12 +17,8 @@ SCHEMAS = ("architecture", "graph", "experiment", "trial", "result")
 
 @experiments.command("list")
 def list_experiments(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """All experiments of the store, the oldest first."""
-    from amla.engine.store import Store
-    from amla.engine.summary import summary
-
-    with Store(store, create=False) as opened:
-        found = [summary(e, opened.trials(e.id)) | {"created": e.created} for e in opened.experiments()]
+    """All experiments of the store, the oldest first; none where there is no store yet."""
+    found = _summaries(store)
     if as_json:
         typer.echo(json.dumps([{"id": item.pop("experiment"), **item} for item in found], indent=2))
         return
@@ -39,6 +35,19 @@ def list_experiments(store: StoreOption = None, as_json: JsonOption = False) -> 
         for item in found
     ]
     _table(["id", "name", "dataset", "searcher", "state", "test", "created"], rows)
+
+
+def _summaries(url: str | None) -> list[dict[str, Any]]:
+    from amla.engine.database import is_missing, shown
+    from amla.engine.store import Store, default_url
+    from amla.engine.summary import summary
+
+    asked = url or default_url()
+    if is_missing(asked):
+        typer.echo(f"amla: there is no store {shown(asked)} yet", err=True)
+        return []
+    with Store(asked, create=False) as opened:
+        return [summary(e, opened.trials(e.id)) | {"created": e.created} for e in opened.experiments()]
 
 
 @experiments.command("show")

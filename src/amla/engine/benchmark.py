@@ -17,6 +17,7 @@ from amla import datasets
 from amla.datasets.table import SUFFIXES, TableDataset
 from amla.engine.memory import play
 from amla.engine.prepare import prepare
+from amla.engine.rehearsal import make_searcher
 from amla.errors import ConfigError, SearchError
 from amla.spaces.nasbench201 import arch_str
 from amla.spec.base import Document
@@ -96,7 +97,9 @@ class Curve(NamedTuple):
 def check(races: Sequence[Race]) -> None:
     """Prepare every race, so that whatever is wrong is said before anything runs. Errors: ``AmlaError`` in one line."""
     for race in races:
-        _prepared(race)
+        experiment, _ = _prepared(race)
+        if make_searcher(experiment.spec, experiment.problem).finished:
+            raise ConfigError(f"searcher {race.searcher!r}: it searches nothing, so there is nothing to race")
 
 
 def nobody(seeds: int) -> None:
@@ -179,7 +182,7 @@ def _row(race: Race, outcomes: Sequence[Outcome], best: float, seconds: float) -
         test_mean=round(float(tests.mean()), 4),
         test_std=round(float(tests.std()), 4),
         regret_mean=round(100.0 * best - float(tests.mean()), 4),
-        seconds=round(seconds, 2),
+        seconds=round(seconds, 4),
         valid_mean=round(100.0 * float(np.mean([outcome.valid for outcome in outcomes])), 4),
         evaluations_mean=round(float(np.mean([len(outcome.incumbents) for outcome in outcomes])), 1),
         simulated_seconds=round(float(np.mean([outcome.incumbents[-1][0] for outcome in outcomes])), 1),

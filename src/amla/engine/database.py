@@ -48,7 +48,7 @@ def open_engine(url: str, *, create: bool = True) -> Engine:
     """
     with explained(url):
         parsed = parsed_url(url)
-        if not create and _is_missing(parsed):
+        if not create and is_missing(url):
             raise StoreError(f"there is no store {shown(url)} yet; `amla search` makes one, or give another --store")
         engine = _engine(parsed)
         with contextlib.ExitStack() as failed:
@@ -117,10 +117,11 @@ def _engine(url: URL) -> Engine:
     return engine
 
 
-def _is_missing(url: URL) -> bool:
-    """Whether it is a SQLite file that is not there."""
-    in_memory = url.database in (None, "", ":memory:") or "uri" in url.query
-    return url.get_backend_name() == "sqlite" and not in_memory and not Path(str(url.database)).exists()
+def is_missing(url: str) -> bool:
+    """Whether it is a SQLite file that is not there. Errors: ``StoreError`` where it is no URL."""
+    parsed = parsed_url(url)
+    in_memory = parsed.database in (None, "", ":memory:") or "uri" in parsed.query
+    return parsed.get_backend_name() == "sqlite" and not in_memory and not Path(str(parsed.database)).exists()
 
 
 def _sqlite_settings(connection: sqlite3.Connection, _: object) -> None:

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from amla import registry
 from amla.engine.fitting import SEARCH_SHARE, fit, measure
 from amla.engine.rehearsal import make_searcher, rehearse
-from amla.errors import ConfigError, PluginError, SearchError, SpecError
+from amla.errors import ConfigError, PluginError, SpecError
 from amla.searchers.base import Searcher
 from amla.spec.costs import costs
 from amla.spec.data import DatasetInfo
@@ -53,13 +53,15 @@ def prepare(
     if spec.time_budget is not None and trainer.trains:
         spec, problem, measured = fit(spec, info, problem, (trainer, final), default_epochs(problem.train_size))
     else:
-        check_needs(make_searcher(spec, problem), trainer, spec.trainer)  # a measurement may take long
+        check_needs(make_searcher(spec, problem), trainer, spec)  # a measurement may take long
         first = rehearse(make_searcher(spec, problem), problem, most=1)
+        for trial in first:
+            _check_budget(trial.spec.budget, f"searcher {spec.searcher!r}", trainer, spec.trainer)
         measured = measure(first, problem, trainer, spec.resources.threads)
     searcher = make_searcher(spec, problem)
-    check_needs(searcher, trainer, spec.trainer)
+    check_needs(searcher, trainer, spec)
     if final is not None:
-        check_final(searcher, final, str(spec.final_trainer))
+        check_final(searcher, final, spec)
     return Experiment(
         id=experiment_id,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -76,22 +78,24 @@ def new_id(spec: ExperimentSpec) -> str:
     return f"{dataset}-{spec.searcher.rsplit(':', 1)[-1].lower()}-{uuid.uuid4().hex[:6]}"
 
 
-def check_needs(searcher: Searcher[Any], trainer: Trainer, name: str) -> None:
-    """Errors: ``SearchError`` where the trainer lacks an instrument or a procedure that the searcher reads."""
-    _check_provided(searcher.needs | searcher.procedures, trainer, name)
+def check_needs(searcher: Searcher[Any], trainer: Trainer, spec: ExperimentSpec) -> None:
+    """Errors: ``ConfigError`` where the trainer lacks an instrument or a procedure that the searcher reads."""
+    _check_provided(searcher.needs | searcher.procedures, trainer, spec.searcher, spec.trainer)
 
 
-def check_final(searcher: Searcher[Any], trainer: Trainer, name: str) -> None:
+def check_final(searcher: Searcher[Any], trainer: Trainer, spec: ExperimentSpec) -> None:
     """The same of the trainer of the final training, which needs no procedure of the searcher's."""
-    _check_provided(searcher.needs, trainer, name)
+    _check_provided(searcher.needs, trainer, spec.searcher, str(spec.final_trainer))
 
 
-def _check_provided(needed: frozenset[str], trainer: Trainer, name: str) -> None:
+def _check_provided(needed: frozenset[str], trainer: Trainer, searcher: str, name: str) -> None:
     lacking = needed - trainer.provides
     if lacking:
         able = [repr(other) for other in registry.names("trainers") if lacking <= _provided(other)]
         hint = f"; {', '.join(able)} has" if able else ""
-        raise SearchError(f"the trainer {name!r} has no {', '.join(sorted(lacking))}, which this search needs{hint}")
+        raise ConfigError(
+            f"the trainer {name!r} has no {', '.join(sorted(lacking))}, which the searcher {searcher!r} needs{hint}"
+        )
 
 
 def _provided(trainer: str) -> frozenset[str]:
@@ -106,10 +110,14 @@ def _provided(trainer: str) -> frozenset[str]:
 def check_budgets(problem: Problem, trainer: Trainer, name: str) -> None:
     """Errors: ``ConfigError`` where the trainer cannot train so long, or not what the problem asks."""
     trainer.check(problem)
-    for key, budget in (("budget", problem.budget), ("final_budget", problem.final_budget)):
-        if trainer.fidelities and budget not in trainer.fidelities:
-            known = " or ".join(f"{fidelity.epochs:g}" for fidelity in trainer.fidelities if fidelity.epochs)
-            raise ConfigError(f"{key}: the trainer {name!r} knows trainings of {known} epochs only")
+    _check_budget(problem.budget, "budget", trainer, name)
+    _check_budget(problem.final_budget, "final_budget", trainer, name)
+
+
+def _check_budget(budget: Budget, whose: str, trainer: Trainer, name: str) -> None:
+    if trainer.fidelities and budget not in trainer.fidelities:
+        known = " or ".join(f"{fidelity.epochs:g}" for fidelity in trainer.fidelities if fidelity.epochs)
+        raise ConfigError(f"{whose}: the trainer {name!r} knows trainings of {known} epochs only")
 
 
 def check_problem(searcher: type[Searcher[Any]], name: str, problem: Problem) -> None:

@@ -62,9 +62,9 @@ class Scheduler:
         self._cancelled = False
         if not store.trials(experiment_id):
             spec = experiment.spec
-            check_needs(self.planner.searcher, registry.load("trainers", spec.trainer)(), spec.trainer)
+            check_needs(self.planner.searcher, registry.load("trainers", spec.trainer)(), spec)
             if spec.final_trainer is not None:
-                check_final(self.planner.searcher, registry.load("trainers", spec.final_trainer)(), spec.final_trainer)
+                check_final(self.planner.searcher, registry.load("trainers", spec.final_trainer)(), spec)
 
     def run(self) -> Experiment:
         """Tick until the experiment has ended or is to stop. Errors: ``SearchError`` where the search cannot go on."""
@@ -228,5 +228,5 @@ def job_of(experiment: Experiment, trial: Trial) -> Job:
         parent_folder=experiment.trial_folder(parent) if parent is not None else None,
         resources=experiment.spec.resources,
         measured=experiment.measured,
-        measures=measures(experiment.problem),
+        measures=measures(experiment.problem, trial.spec.procedure),
     )

@@ -3,7 +3,7 @@ last, the best with the shared weights is trained to the end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from pydantic import JsonValue
 
@@ -29,5 +29,9 @@ class Enas(OneShot[EnasSearchSettings]):
         data: dict[str, JsonValue] = EnasSettings(problem=self.problem, **self.settings.model_dump()).to_data()
         return data
 
-    def derived(self, result: Result) -> AnyArchitecture | None:
-        return result.candidates[0].architecture if result.candidates else None
+    def ranked(self, result: Result) -> Iterator[AnyArchitecture]:
+        """The candidates; where none of them will do, and the trial has said how often each block was on, what the most
+        frequent ones make."""
+        yield from (candidate.architecture for candidate in result.candidates)
+        if result.statistics:
+            yield from super().ranked(result)

@@ -1,14 +1,14 @@
 """Tree-structured Parzen estimator (Bergstra et al. 2011), by Optuna's sampler: of architectures, of training, of both.
 
-Optuna stores nothing: its study, in memory, is made of the trials that were observed, and the sampler is seeded anew by
-every suggestion's number.
+Optuna stores nothing: the history that its sampler reads is made of the trials that were observed, and the sampler is
+seeded anew by every suggestion's number.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import TPESampler
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, JsonValue
 
 from amla.searchers.model_based import ModelBased, ModelBasedSettings
@@ -24,7 +25,7 @@ from amla.searchers.searched import Point
 from amla.spaces.limits import excess
 from amla.spec.experiment import Problem
 from amla.spec.hyperparameters import Choice, Hyperparameter, Integer
-from amla.spec.trial import TrialSpec
+from amla.spec.trial import Trial, TrialSpec
 
 #: How often the sampler is asked for a point that is new and keeps the limits, before one is drawn at random. What it
 #: said in vain counts as running meanwhile, so that it says something else.
@@ -39,36 +40,33 @@ class TPESettings(ModelBasedSettings):
     constant_liar: bool = Field(True, description="networks that are being trained count as bad ones")
 
 
-#: The place on every axis of a trial, as Optuna's model has it.
-Numbers = tuple[float, ...]
-
-
 class Sampler(TPESampler):
     """Optuna's, told what all trials have in common instead of finding it out from each of them, which takes longer than
     all the rest."""
 
-    def __init__(self, together: dict[str, BaseDistribution], known: dict[int, Numbers], **settings: Any) -> None:
+    def __init__(self, together: dict[str, BaseDistribution], **settings: Any) -> None:
         super().__init__(**settings)
-        self.together, self.known = together, known
+        self.together = together
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         return self.together
 
-    def _get_internal_repr(
-        self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: optuna.Study
-    ) -> dict[str, np.ndarray]:
-        """Optuna's own, but a trial is translated once, not at every suggestion."""
-        if search_space is not self.together:
-            found: dict[str, np.ndarray] = super()._get_internal_repr(trials, search_space, study)
-            return found
-        for trial in trials:
-            if trial.number not in self.known:
-                params = self._get_params(trial, study)
-                self.known[trial.number] = tuple(d.to_internal_repr(params[name]) for name, d in search_space.items())
-        columns = (
-            zip(*(self.known[trial.number] for trial in trials), strict=True) if trials else [()] * len(search_space)
-        )
-        return {name: np.asarray(column) for name, column in zip(search_space, columns, strict=True)}
+
+class History(InMemoryStorage):
+    """Optuna's storage, whose past are the trials that it is given. ``Study.add_trial`` would copy each of them down to the
+    last option, which takes ten times as long as the sampler itself."""
+
+    def __init__(self, past: list[FrozenTrial]) -> None:
+        super().__init__()
+        self.past = past
+
+    def get_all_trials(
+        self,
+        study_id: int,  # noqa: ARG002  # there is one
+        deepcopy: bool = True,  # noqa: ARG002  # nobody changes them
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self.past if states is None or trial.state in states]
 
 
 class TPE(ModelBased[TPESettings]):
@@ -81,71 +79,56 @@ class TPE(ModelBased[TPESettings]):
         decisions = {_decision(name): CategoricalDistribution(o) for name, o in self.searched.decisions.items()}
         parameters = {_parameter(name): _distribution(p) for name, p in self.searched.parameters.items()}
         self.distributions: dict[str, BaseDistribution] = {**decisions, **parameters}
-        with _quiet():
-            self._study = optuna.create_study(direction="maximize")
-        self._added = 0
-        self._numbers: dict[int, Numbers] = {}
-        self._live: list[tuple[Point, int]] = []  # those that run, as the study has them, with their numbers there
+        self._told: list[FrozenTrial] = []  # of ``points``
+        self._taken: set[str] = set()  # where trials have ended, failed ones too
+
+    def observe(self, trials: Sequence[Trial]) -> None:
+        before = len(self.tried)
+        super().observe(trials)
+        self._taken |= {_key(point) for point in self.tried[before:]}
+        for index in range(len(self._told), len(self.points)):
+            self._told.append(self._frozen(index, self._params(self.points[index]), self.worths[index]))
 
     def proposed(self, active: Sequence[Point], rng: np.random.Generator) -> TrialSpec:
-        self._catch_up()
-        taken = {_key(point) for point in [*self.tried, *active]}
-        with self._running(active) as asked:
-            self._study.sampler = self._sampler(int(rng.integers(2**32)))
-            for _ in range(ASKED):
-                trial = self._study.ask(self.distributions)
-                asked.append(trial.number)
-                spec = self.searched.spec(self._point(trial.params))
-                new = _key(self.searched.point(spec)) not in taken
-                if new and excess(spec.architecture, self.problem) is None:
-                    return spec
+        taken = self._taken | {_key(point) for point in active}
+        past = [self._told[index] for index in self.known(len(self.points), self.settings.memory)]
+        for point in active:
+            past.append(self._frozen(len(self._told) + len(past), self._params(point)))
+        sampler = self._sampler(int(rng.integers(2**32)))
+        with _quiet():
+            study = optuna.create_study(storage=History(past), sampler=sampler, direction="maximize")
+        for _ in range(ASKED):
+            params = study.ask(self.distributions).params
+            spec = self.searched.spec(self._point(params))
+            if _key(self.searched.point(spec)) not in taken and excess(spec.architecture, self.problem) is None:
+                return spec
+            past.append(self._frozen(len(self._told) + len(past), params))
         return self.searched.drawn(rng, self.settings.draws)
 
-    def _catch_up(self) -> None:
-        """Tell the study of the trials that it does not have yet, in order: those that run come behind all of them."""
-        if self._added < len(self.points):
-            self._forget(0)
-        for point, worth in zip(self.points[self._added :], self.worths[self._added :], strict=True):
-            broken = not math.isfinite(worth)
-            self._study.add_trial(
-                create_trial(
-                    value=0.0 if broken else worth,
-                    constraints={"limits": 1.0 if broken else 0.0},
-                    params=self._params(point),
-                    distributions=self.distributions,
-                )
-            )
-        self._added = len(self.points)
-
-    @contextmanager
-    def _running(self, active: Sequence[Point]) -> Iterator[list[int]]:
-        """The study with these points as running trials; those noted in the list are out of it afterwards."""
-        same = zip(self._live, active, strict=False)
-        self._forget(next((place for place, (known, point) in enumerate(same) if known[0] != point), len(active)))
-        for point in active[len(self._live) :]:
-            self._live.append((point, len(self._study.get_trials(deepcopy=False))))
-            params = self._params(point)
-            self._study.add_trial(
-                create_trial(state=TrialState.RUNNING, params=params, distributions=self.distributions)
-            )
-        asked: list[int] = []
-        try:
-            yield asked
-        finally:
-            for number in asked:
-                self._study.tell(number, state=TrialState.FAIL)
-
-    def _forget(self, kept: int) -> None:
-        """Those that run are out of the study but for the first so many."""
-        for _, number in self._live[kept:]:
-            self._study.tell(number, state=TrialState.FAIL)
-        del self._live[kept:]
+    def _frozen(self, place: int, params: dict[str, Any], worth: float | None = None) -> FrozenTrial:
+        """A trial as Optuna knows it, running where it has no worth. Their order is that of their places."""
+        broken = worth is not None and not math.isfinite(worth)
+        trial = FrozenTrial(
+            number=ASKED + place,  # the study counts from 0 those that it is asked for
+            state=TrialState.RUNNING if worth is None else TrialState.COMPLETE,
+            value=0.0 if broken else worth,
+            datetime_start=None,
+            datetime_complete=None,
+            params=params,
+            distributions=self.distributions,
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+            trial_id=-1,
+        )
+        if worth is not None:
+            trial.set_constraint("limits", float(broken))
+        return trial
 
     def _sampler(self, seed: int) -> TPESampler:
         together = {name: d for name, d in self.distributions.items() if not d.single()}
         return Sampler(
             together if self.settings.multivariate else {},
-            self._numbers,
             seed=seed,
             n_startup_trials=1,  # ours are drawn before it is asked
             n_ei_candidates=self.settings.candidates,

@@ -17,6 +17,7 @@ from amla.searchers.base import Searcher, SearcherSettings, drawn_within, space_
 from amla.spaces.base import AnyArchitecture
 from amla.spaces.limits import excess
 from amla.spec.experiment import Problem
+from amla.spec.objectives import usable
 from amla.spec.procedures import Score, ScoreSettings
 from amla.spec.training import Budget
 from amla.spec.trial import Trial, TrialSpec
@@ -124,10 +125,10 @@ class ZeroCost(Searcher[ZeroCostSettings]):
 
 
 def ranking(trials: Sequence[Trial], names: Sequence[Score]) -> list[Trial]:
-    """Trials that have these scores, each network once, the best first; ties go to the lower number."""
+    """Trials that have these scores and keep the limits, each network once, the best first; ties go to the lower number."""
     scored: dict[str, Trial] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):
-        if _is_score(trial) and trial.state == "done" and trial.result and set(names) <= set(trial.result.scores):
+        if _is_score(trial) and usable(trial) and trial.result and set(names) <= set(trial.result.scores):
             scored.setdefault(trial.spec.architecture.to_json(), trial)
     found = list(scored.values())
     if not found:

@@ -4,7 +4,6 @@ again, or knows that it is."""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -41,15 +40,18 @@ def each_layer(network: MacroArchitecture, edit: Callable[[str, Layer], Layer]) 
     return network.model_copy(update={"stages": stages})
 
 
-def shared(branches: Sequence[Branch], width: int) -> tuple[Branch, ...]:
-    """``width`` channels over the branches, none lost: the first ones get one more where it does not come out even."""
+def shared(branches: tuple[Branch, ...], width: int) -> tuple[Branch, ...]:
+    """``width`` channels over the branches, none lost: the first ones get one more where it does not come out even. The
+    same branches where they have them already."""
     count = len(branches)
     if width < count:
         raise SpecError(f"{width} channels cannot be shared out over {count} branches")
-    shares = (width // count + (index < width % count) for index in range(count))
+    channels = [width // count + (index < width % count) for index in range(count)]
+    if all(branch.channels == own for branch, own in zip(branches, channels, strict=True)):
+        return branches
     return tuple(
-        branch if branch.channels == share else branch.model_copy(update={"channels": share})
-        for branch, share in zip(branches, shares, strict=True)
+        branch if branch.channels == own else branch.model_copy(update={"channels": own})
+        for branch, own in zip(branches, channels, strict=True)
     )
 
 
@@ -99,12 +101,14 @@ def drawn_skips(network: MacroArchitecture, place: str, layer: Layer, rng: np.ra
     return layer.model_copy(update={"skips": drawn})
 
 
-def edits_of_skips(network: MacroArchitecture, stage: Stage, layer: Layer) -> Iterator[Callable[[], MacroArchitecture]]:
-    """Each skip of a layer dropped, and each that it lacks added."""
+def edited_skips(network: MacroArchitecture, stage: Stage, layer: Layer) -> Iterator[tuple[str, ...]]:
+    """The skips of a layer with one more, or one less."""
     present = layer.skips or ()
     for source in dense_sources(network, stage.name, layer.name):
-        skips = tuple(skip for skip in present if skip != source) if source in present else (*present, source)
-        yield functools.partial(with_skips, network, stage.name, layer.name, skips)
+        if source in present:
+            yield tuple(skip for skip in present if skip != source)
+        else:
+            yield (*present, source)
 
 
 def without_layer(network: MacroArchitecture, stage: str, layer: str) -> MacroArchitecture:
@@ -147,6 +151,11 @@ def with_layer(network: MacroArchitecture, stage: str, layer: Layer) -> MacroArc
 # ------------------------------------------------------------------------------------------ the operations of a stage
 #: The operations of every layer of a stage.
 Choices = tuple[tuple[str, ...], ...]
+
+
+def choices_of(stage: Stage) -> Choices:
+    """The operations of every layer of a stage."""
+    return tuple(tuple(branch.operation for branch in layer.branches) for layer in stage.layers)
 
 
 def edited_operations(choices: Sequence[tuple[str, ...]], operations: Sequence[str]) -> Iterator[Choices]:

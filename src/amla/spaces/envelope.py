@@ -7,10 +7,10 @@ The edits are pure functions on a ``MacroArchitecture``; NAC's phases and every 
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, cached_property, partial
 from typing import Annotated
 
 import numpy as np
@@ -21,12 +21,13 @@ from amla.spaces import envelope_decisions, envelope_supernet, stems
 from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings, Supernet
 from amla.spaces.edits import (
     Choices,
+    choices_of,
     dense,
     dense_sources,
     drawn_skips,
     each_layer,
     edited_operations,
-    edits_of_skips,
+    edited_skips,
     inner_width,
     moved_operations,
     shared,
@@ -58,6 +59,8 @@ WIDTHS = (96, 64, 48, 32, 24, 16, 12, 8)
 WIDE = 48
 _LAYER_NAME = re.compile(r"layer[1-9][0-9]*")
 Count = Annotated[int, Field(ge=1, le=1000)]
+#: Makes a neighbour.
+Edit = Callable[[], MacroArchitecture]
 
 
 class EnvelopeSettings(SpaceSettings):
@@ -132,7 +135,7 @@ class EnvelopeSpace(SearchSpace):
         """The EnvelopeNet itself: every layer with every branch, and dense skip inputs if skips are on."""
         return self._initial
 
-    @functools.cached_property
+    @cached_property
     def _initial(self) -> MacroArchitecture:
         return self.envelope(self.layers)
 
@@ -140,7 +143,7 @@ class EnvelopeSpace(SearchSpace):
         """An EnvelopeNet with so many layers in each stage."""
         network = self.bare([[self.operations] * layers for layers in depth])
         if self.skips:
-            network = each_layer(network, functools.partial(dense, network))
+            network = each_layer(network, partial(dense, network))
         return self.set_widths(network)
 
     def grow(self, network: MacroArchitecture, stage: str) -> MacroArchitecture:
@@ -158,19 +161,8 @@ class EnvelopeSpace(SearchSpace):
         The width of a stage is ``width * 2^s``. With parameter limiting, the inner layers of a stage get
         ``inner_width`` outputs (but one a branch at least) and the last one keeps the stage's width.
         """
-        stages = []
-        for index, stage in enumerate(network.stages):
-            width = self.width * 2**index
-            inner = inner_width(width, len(stage.layers)) if self.limited[index] else width
-            layers: list[Layer] = []
-            for layer in stage.layers:
-                outputs = width if layer is stage.layers[-1] else max(inner, len(layer.branches))
-                branches = shared(layer.branches, outputs)
-                kept = all(new is old for new, old in zip(branches, layer.branches, strict=True))
-                layers.append(layer if kept else layer.model_copy(update={"branches": branches}))
-            widener = Widener(channels=width) if index < len(network.stages) - 1 else None
-            stages.append(stage.model_copy(update={"layers": tuple(layers), "widener": widener}))
-        return network.model_copy(update={"stages": tuple(stages)})
+        stages = tuple(self._with_widths(index, stage, network) for index, stage in enumerate(network.stages))
+        return network if _same(stages, network.stages) else network.model_copy(update={"stages": stages})
 
     # ------------------------------------------------------------------------------------------------ the space's contract
     def sample(self, rng: np.random.Generator) -> MacroArchitecture:
@@ -190,7 +182,7 @@ class EnvelopeSpace(SearchSpace):
 
     def mutate(self, architecture: AnyArchitecture, rng: np.random.Generator) -> MacroArchitecture:
         """One of the neighbours, all equally likely. Errors: ``SpecError`` where it has none."""
-        options = list(self._edits(architecture))
+        options = list(self._edits(_macro(architecture)))
         if not options:
             raise SpecError("space_settings: this space has one network only; allow more layers, operations or skips")
         return options[int(rng.integers(len(options)))]()
@@ -198,7 +190,7 @@ class EnvelopeSpace(SearchSpace):
     def neighbors(self, architecture: AnyArchitecture) -> Iterator[MacroArchitecture]:
         """Add, drop or exchange one branch; add or drop a stage's last layer; add or drop one skip. With ``blocks``, where
         the number of branches and layers is given: exchange one branch, move one to another layer, add or drop a skip."""
-        for edit in self._edits(architecture):
+        for edit in self._edits(_macro(architecture)):
             yield edit()
 
     def contains(self, architecture: AnyArchitecture) -> bool:
@@ -216,6 +208,10 @@ class EnvelopeSpace(SearchSpace):
         return architecture == self.set_widths(architecture)
 
     def decisions(self) -> dict[str, tuple[str, ...]]:
+        return dict(self._decisions)
+
+    @cached_property
+    def _decisions(self) -> dict[str, tuple[str, ...]]:
         return envelope_decisions.decisions(self)
 
     def encode(self, architecture: AnyArchitecture) -> dict[str, str]:
@@ -275,16 +271,28 @@ class EnvelopeSpace(SearchSpace):
         network = MacroArchitecture(stem=self.stem, stages=stages, head=self.head, style=self.style)
         return self.set_widths(network)
 
+    def _with_widths(self, index: int, stage: Stage, network: MacroArchitecture) -> Stage:
+        """A stage as ``set_widths`` has it; what has its width already is kept, for most edits change one layer."""
+        width = self.width * 2**index
+        inner = inner_width(width, len(stage.layers)) if self.limited[index] else width
+        layers: list[Layer] = []
+        for layer in stage.layers:
+            outputs = width if layer is stage.layers[-1] else max(inner, len(layer.branches))
+            branches = shared(layer.branches, outputs)
+            kept = branches is layer.branches
+            layers.append(layer if kept else layer.model_copy(update={"branches": branches}))
+        widener = Widener(channels=width) if index < len(network.stages) - 1 else None
+        if _same(layers, stage.layers) and widener == stage.widener:
+            return stage
+        return stage.model_copy(update={"layers": tuple(layers), "widener": widener})
+
     def _layer(self, name: str, operations: Sequence[str], skips: tuple[str, ...] = ()) -> Layer:
         """A layer of these operations. A branch is named by its operation's place in the envelope, or, where an
         operation comes twice, by its place in the layer."""
         names = [branch_name(self.operations, operation) for operation in operations]
         if len(set(names)) < len(names):
             names = [f"branch{place}" for place in range(1, len(names) + 1)]
-        branches = tuple(
-            Branch(name=name, operation=operation, channels=1)
-            for name, operation in zip(names, operations, strict=True)
-        )
+        branches = tuple(_branch(*pair) for pair in zip(names, operations, strict=True))
         return Layer(name=name, branches=branches, skips=skips if self.skips else None)
 
     def _subset(self, rng: np.random.Generator) -> tuple[str, ...]:
@@ -321,45 +329,43 @@ class EnvelopeSpace(SearchSpace):
         sources = dense_sources(network, stage.name, layer.name)
         return layer.skips == tuple(source for source in sources if source in layer.skips)
 
-    def _edits(self, architecture: AnyArchitecture) -> Iterator[Callable[[], MacroArchitecture]]:
-        """The neighbours, not made yet: there are hundreds, of which a mutation wants one."""
-        network = _macro(architecture)
+    def _edits(self, network: MacroArchitecture) -> Iterator[Edit]:
+        """Every way to a neighbour, none of them taken yet."""
         for index, stage in enumerate(network.stages):
-            yield from self._edits_of_branches(network, stage)
+            for choices in self._edited_branches(stage):
+                yield partial(self._with_branches, network, stage, choices)
             if self.skips:
                 for layer in stage.layers:
-                    yield from edits_of_skips(network, stage, layer)
+                    for skips in edited_skips(network, stage, layer):
+                        yield partial(with_skips, network, stage.name, layer.name, skips)
             if self.blocks:
                 continue
             if len(stage.layers) < max(self.max_layers[index], self.layers[index]):
-                yield functools.partial(self._deeper, network, stage.name)
+                yield partial(self._with_last_layer, network, stage)
             if len(stage.layers) > self.layers[index]:
-                yield functools.partial(self._shallower, network, stage.name, stage.layers[-1].name)
+                yield partial(self._without_last_layer, network, stage)
 
-    def _deeper(self, network: MacroArchitecture, stage: str) -> MacroArchitecture:
-        return self.set_widths(self.grow(network, stage))
-
-    def _shallower(self, network: MacroArchitecture, stage: str, layer: str) -> MacroArchitecture:
-        return self.set_widths(without_layer(network, stage, layer))
-
-    def _edits_of_branches(self, network: MacroArchitecture, stage: Stage) -> Iterator[Callable[[], MacroArchitecture]]:
-        """Each edit of one branch of a stage."""
-        choices = [tuple(branch.operation for branch in layer.branches) for layer in stage.layers]
+    def _edited_branches(self, stage: Stage) -> Iterator[Choices]:
+        """The operations of a stage after each edit of one branch."""
+        choices = choices_of(stage)
         edited = (
             moved_operations(choices, self.operations) if self.blocks else edited_operations(choices, self.operations)
         )
-        for changed in dict.fromkeys(edited):
-            yield functools.partial(self._with_operations, network, stage, changed)
+        yield from dict.fromkeys(edited)
 
-    def _with_operations(self, network: MacroArchitecture, stage: Stage, changed: Choices) -> MacroArchitecture:
-        """The network with these operations in a stage; layers that have theirs already stay."""
+    def _with_branches(self, network: MacroArchitecture, stage: Stage, choices: Choices) -> MacroArchitecture:
+        """The network with these operations in a stage."""
         layers = tuple(
-            layer
-            if now == tuple(branch.operation for branch in layer.branches)
-            else self._layer(layer.name, now, layer.skips or ())
-            for layer, now in zip(stage.layers, changed, strict=True)
+            layer if now == before else self._layer(layer.name, now, layer.skips or ())
+            for layer, before, now in zip(stage.layers, choices_of(stage), choices, strict=True)
         )
         return self.set_widths(with_layers(network, stage.name, layers))
+
+    def _with_last_layer(self, network: MacroArchitecture, stage: Stage) -> MacroArchitecture:
+        return self.set_widths(self.grow(network, stage.name))
+
+    def _without_last_layer(self, network: MacroArchitecture, stage: Stage) -> MacroArchitecture:
+        return self.set_widths(without_layer(network, stage.name, stage.layers[-1].name))
 
 
 # ---------------------------------------------------------------------------------------------------------- pure functions
@@ -390,6 +396,17 @@ def fitting_width(settings: EnvelopeSettings, problem: Problem) -> int:
 def branch_name(operations: Sequence[str], operation: str) -> str:
     """The name that a branch of this operation has in every layer: its place in the envelope, from 1."""
     return f"branch{operations.index(operation) + 1}"
+
+
+@cache
+def _branch(name: str, operation: str) -> Branch:
+    """Of no particular width yet."""
+    return Branch(name=name, operation=operation, channels=1)
+
+
+def _same(parts: Sequence[object], others: Sequence[object]) -> bool:
+    """Whether they are the very same objects."""
+    return all(one is other for one, other in zip(parts, others, strict=True))
 
 
 def _macro(architecture: AnyArchitecture) -> MacroArchitecture:

@@ -9,21 +9,34 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from amla.errors import SpecError
-from amla.spaces.base import checked
+from amla.spaces.base import AnyArchitecture, checked
 from amla.spaces.edits import dense_sources, with_skips
 from amla.spec.architecture import MacroArchitecture, Stage
-
-if TYPE_CHECKING:
-    from amla.spaces.envelope import EnvelopeSpace
 
 SWITCH = ("off", "on")
 Decisions = dict[str, tuple[str, ...]]
 
 
-def decisions(space: EnvelopeSpace) -> Decisions:
+class Envelope(Protocol):
+    """What is read here of ``EnvelopeSpace``, which builds on this module: numbers are per stage where they are tuples."""
+
+    layers: tuple[int, ...]
+    max_layers: tuple[int, ...]
+    blocks: tuple[int, ...] | None
+    operations: tuple[str, ...]
+    skips: bool
+
+    def contains(self, architecture: AnyArchitecture) -> bool: ...
+    def decisions(self) -> Decisions: ...
+    def bare(self, choices: Sequence[Sequence[Sequence[str]]]) -> MacroArchitecture: ...
+    def envelope(self, depth: Sequence[int]) -> MacroArchitecture: ...
+    def set_widths(self, network: MacroArchitecture) -> MacroArchitecture: ...
+
+
+def decisions(space: Envelope) -> Decisions:
     """Every decision with its options, stage by stage."""
     found: Decisions = {}
     for index, (least, most) in enumerate(zip(space.layers, deepest(space), strict=True)):
@@ -44,11 +57,11 @@ def decisions(space: EnvelopeSpace) -> Decisions:
     return found
 
 
-def encode(space: EnvelopeSpace, network: MacroArchitecture) -> dict[str, str]:
+def encode(space: Envelope, network: MacroArchitecture) -> dict[str, str]:
     """The option of every decision. Layers that are not there have everything off."""
     if not space.contains(network):
         raise SpecError("space: this architecture is not in the space, so it has no decisions here")
-    taken = {name: options[0] for name, options in decisions(space).items()}
+    taken = {name: options[0] for name, options in space.decisions().items()}
     for index, stage in enumerate(network.stages):
         if space.blocks:
             taken |= _encoded_blocks(stage)
@@ -66,9 +79,9 @@ def encode(space: EnvelopeSpace, network: MacroArchitecture) -> dict[str, str]:
     return taken
 
 
-def decode(space: EnvelopeSpace, taken: Mapping[str, str]) -> MacroArchitecture:
+def decode(space: Envelope, taken: Mapping[str, str]) -> MacroArchitecture:
     """The network that these options make. A layer with every branch off gets the envelope's first operation."""
-    checked(decisions(space), taken)
+    checked(space.decisions(), taken)
     network = space.bare([_operations(space, index, taken) for index in range(len(space.layers))])
     if space.skips:
         for stage in network.stages:
@@ -80,7 +93,7 @@ def decode(space: EnvelopeSpace, taken: Mapping[str, str]) -> MacroArchitecture:
     return space.set_widths(network)
 
 
-def size(space: EnvelopeSpace) -> int:
+def size(space: Envelope) -> int:
     """How many networks: over all depths, the ways to fill their layers and to switch their skips."""
     if space.blocks:
         total = 1 << _skip_count(space, space.layers)
@@ -92,14 +105,14 @@ def size(space: EnvelopeSpace) -> int:
     return sum(pow(cells, sum(depth)) << _skip_count(space, depth) for depth in product(*depths))
 
 
-def deepest(space: EnvelopeSpace) -> tuple[int, ...]:
+def deepest(space: Envelope) -> tuple[int, ...]:
     """The most layers that a stage is sampled with."""
     if space.blocks:
         return space.layers
     return tuple(max(least, most) for least, most in zip(space.layers, space.max_layers, strict=True))
 
 
-def _sources(space: EnvelopeSpace, index: int, layer: int) -> Iterator[str]:
+def _sources(space: Envelope, index: int, layer: int) -> Iterator[str]:
     """What a layer may read besides its input, in the deepest network."""
     if not space.skips:
         return
@@ -110,7 +123,7 @@ def _sources(space: EnvelopeSpace, index: int, layer: int) -> Iterator[str]:
     yield from (f"stage{index + 1}/layer{number}" for number in range(1, layer - 1))
 
 
-def _skip_count(space: EnvelopeSpace, depth: Sequence[int]) -> int:
+def _skip_count(space: Envelope, depth: Sequence[int]) -> int:
     """How many skips a network of this depth may have."""
     if not space.skips:
         return 0
@@ -139,7 +152,7 @@ def _encoded_blocks(stage: Stage) -> dict[str, str]:
     return taken
 
 
-def _operations(space: EnvelopeSpace, index: int, taken: Mapping[str, str]) -> list[tuple[str, ...]]:
+def _operations(space: Envelope, index: int, taken: Mapping[str, str]) -> list[tuple[str, ...]]:
     """The operations of every layer of a stage."""
     stage = f"stage{index + 1}"
     if space.blocks:

@@ -9,21 +9,17 @@ wider there than in the supernet, which so gives a ranking and no weights to go 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from amla.errors import SpecError
 from amla.spaces import envelope_decisions
 from amla.spaces.base import Supernet, strength, strongest
-from amla.spaces.envelope_decisions import SWITCH
+from amla.spaces.envelope_decisions import SWITCH, Envelope
 from amla.spec.architecture import MacroArchitecture
-
-if TYPE_CHECKING:
-    from amla.spaces.envelope import EnvelopeSpace
 
 OFF, ON = SWITCH
 
 
-def supernet(space: EnvelopeSpace) -> Supernet | None:
+def supernet(space: Envelope) -> Supernet | None:
     """The deepest envelope. None with ``blocks``: there an operation may come twice in a layer."""
     if space.blocks:
         return None
@@ -31,7 +27,7 @@ def supernet(space: EnvelopeSpace) -> Supernet | None:
     return Supernet(network, {name: {OFF: (), ON: (block,)} for name, block in _switches(network)})
 
 
-def derive(space: EnvelopeSpace, strengths: Mapping[str, Mapping[str, float]]) -> MacroArchitecture:
+def derive(space: Envelope, strengths: Mapping[str, Mapping[str, float]]) -> MacroArchitecture:
     """Everything that is stronger on than off; of a layer without any such branch, the one that is closest to it."""
     whole = _deepest(space)
     taken = {name: strongest(strengths, name, SWITCH) for name, _ in _switches(whole)}
@@ -45,7 +41,7 @@ def derive(space: EnvelopeSpace, strengths: Mapping[str, Mapping[str, float]]) -
     return envelope_decisions.decode(space, taken)
 
 
-def kept(space: EnvelopeSpace, network: MacroArchitecture) -> dict[str, tuple[str, ...]]:
+def kept(space: Envelope, network: MacroArchitecture) -> dict[str, tuple[str, ...]]:
     """What is on, and what is off. Errors: ``SpecError`` where the network is less deep than the supernet."""
     whole = _deepest(space)
     taken = envelope_decisions.encode(space, network)
@@ -58,7 +54,7 @@ def kept(space: EnvelopeSpace, network: MacroArchitecture) -> dict[str, tuple[st
     return {name: (taken[name],) for name, _ in _switches(whole)}
 
 
-def _deepest(space: EnvelopeSpace) -> MacroArchitecture:
+def _deepest(space: Envelope) -> MacroArchitecture:
     """The supernet's architecture. Errors: ``SpecError`` where there is none."""
     if space.blocks:
         raise SpecError("space_settings.blocks: a space of so many branches a stage has no supernet; leave it out")

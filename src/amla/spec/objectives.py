@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from amla.spec.experiment import Limits, Metric, Objective, Problem
-from amla.spec.trial import Result, Trial
+from amla.spec.procedures import WHOLE
+from amla.spec.trial import Procedure, Result, Trial
 
 #: Figures of a trial, each to be made small.
 Losses = tuple[float, ...]
@@ -56,8 +57,10 @@ def judged(result: Result, limits: Limits) -> Result:
     return result.model_copy(update={"feasible": False})
 
 
-def measures(problem: Problem) -> tuple[Metric, ...]:
-    """What must be measured of every trained network, besides what any training tells."""
+def measures(problem: Problem, procedure: Procedure = "train") -> tuple[Metric, ...]:
+    """What must be measured of a trial's network, besides what any training tells."""
+    if procedure in WHOLE:
+        return ()
     wanted = problem.limits.max_latency_ms is not None or any(o.metric == "latency_ms" for o in problem.objectives)
     return ("latency_ms",) if wanted else ()
 

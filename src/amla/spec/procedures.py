@@ -15,6 +15,8 @@ SCORES: tuple[Score, ...] = get_args(Score)
 
 #: Batches that a step of a procedure sends through the network, there and back, for one of a plain training.
 PASSES: dict[str, float] = {"train": 1.0, "score": 0.0, "darts": 2.0, "enas": 1.0}
+#: Procedures whose network is all of a space in one: no candidate itself, so nothing is measured of it.
+WHOLE = frozenset({"darts", "enas"})
 #: The statistic of a block by which ``darts`` and ``enas`` say how much of it is on, in [0, 1].
 STRENGTH = "strength"
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from amla.datasets.base import Dataset, Images, Labels
 from amla.errors import DataError
-from amla.spec.data import Split
+from amla.spec.data import DatasetInfo, Split
 from amla.spec.training import Augmentation, steps_per_epoch
 from amla.trainers.chance import Draws, draw, mixed, order
 
@@ -66,10 +66,15 @@ class Batches:
             yield images[chosen], labels[chosen]
 
 
+def padded_size(info: DatasetInfo, split: Split, most: int) -> int:
+    """Images of each batch of ``padded_batches``."""
+    return min(most, max(1, info.sizes[split]))
+
+
 def padded_batches(data: Dataset, split: Split, most: int) -> Iterator[tuple[Images, Labels]]:
     """One pass over a split in its own order. All batches of images have one size: the last is filled up with zeros, its
     labels are as many as there are."""
-    size = min(most, max(1, data.info.sizes[split]))
+    size = padded_size(data.info, split, most)
     for images, labels in data.batches(split, size):
         yield filled(images, size), labels
 

@@ -166,7 +166,7 @@ class Chain:
             folder=parcels.folder_name(number, spec),
             parent_folder=parent.folder if parent else None,
             reads=tuple(sorted(self.searcher.reads)),
-            latency=bool(measures(self.problem)),
+            latency=bool(measures(self.problem, spec.procedure)),
             spec=parcels.without_architecture(spec),
             whole=spec,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,9 @@ from amla.errors import PluginError
 
 BACKENDS = ("jax", "tensorflow")
 Function = Callable[..., Any]
+#: How JAX compiles for a CPU. With XLA's own choice, the step of a small network took 6.6 s to compile and 36 ms to run; so,
+#: 3.1 s and 29 ms.
+ON_CPU: dict[str, bool | int] = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
 
 
 def name() -> str:
@@ -25,11 +29,13 @@ def name() -> str:
 
 
 def compiled(function: Function) -> Function:
-    """The function, compiled by XLA on its first call for every new shape."""
+    """The function, compiled by XLA on its first call for every new shape. What ``XLA_FLAGS`` says goes before."""
     if name() == "jax":
         import jax
 
-        return jax.jit(function)
+        said = os.environ.get("XLA_FLAGS", "")
+        options = {key: value for key, value in ON_CPU.items() if key not in said} if on_cpu() else {}
+        return jax.jit(function, compiler_options=options)
     import tensorflow as tf
 
     return tf.function(function, jit_compile=True, reduce_retracing=False)  # type: ignore[no-any-return]
@@ -74,16 +80,6 @@ def device() -> str:
 
 def on_cpu() -> bool:
     return device().startswith("CPU")
-
-
-def shapes(function: Function) -> dict[str, tuple[int, ...]]:
-    """The shapes of what a function of no arguments gives, by name, without computing it."""
-    found = keras.ops.shape
-    if name() == "jax":
-        import jax
-
-        return {key: value.shape for key, value in jax.eval_shape(function).items()}
-    return {key: tuple(found(value)) for key, value in function().items()}
 
 
 def failures() -> tuple[type[Exception], ...]:

@@ -1,4 +1,4 @@
-"""Instruments in Keras: sums of one step are part of the compiled step, their total is kept in numpy.
+"""Instruments in Keras: the sums of one step are a program of their own, their total is kept in numpy.
 
 What they measure is said in ``amla.trainers.instruments``. The time of a block is not among them: inside a compiled program
 a block has no time of its own. Nor is ``switched_off``: each branch that is off would be a program to compile.

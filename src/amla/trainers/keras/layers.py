@@ -16,37 +16,60 @@ class Norm(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     ``momentum`` is the weight of the new batch. Keras's own keeps the biased variance of a batch in its running
     statistics, and torch the unbiased one: this does as torch, so that both come to the same network. A batch with one
     value a channel has no variance: the running statistics are used, and kept.
+
+    It can stand for the norms of several nodes, of so many channels each (``widths``), next to each other: every one has
+    its own variables then, in their order.
     """
 
-    def __init__(self, scale: bool, epsilon: float, momentum: float, **options: Any) -> None:
+    def __init__(
+        self, scale: bool, epsilon: float, momentum: float, widths: tuple[int, ...] = (), **options: Any
+    ) -> None:
         super().__init__(**options)
-        self.scaled, self.epsilon, self.momentum = scale, epsilon, momentum
+        self.scaled, self.epsilon, self.momentum, self.widths = scale, epsilon, momentum, widths
 
     def build(self, shape: tuple[int | None, ...]) -> None:
-        channels = (shape[-1],)
-        self.gamma = self.add_weight(name="gamma", shape=channels, initializer="ones") if self.scaled else None
-        self.beta = self.add_weight(name="beta", shape=channels, initializer="zeros")
-        options = {"shape": channels, "trainable": False, "autocast": False}
-        self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **options)
-        self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **options)
+        self.widths = self.widths or (int(shape[-1] or 0),)
+        fixed = {"trainable": False, "autocast": False}
+        self.gammas = self._one_each("gamma", "ones") if self.scaled else []
+        self.betas = self._one_each("beta", "zeros")
+        self.means = self._one_each("moving_mean", "zeros", **fixed)
+        self.variances = self._one_each("moving_variance", "ones", **fixed)
+
+    def _one_each(self, name: str, start: str, **options: Any) -> list[Any]:
+        return [
+            self.add_weight(name=f"{name}{number}", shape=(width,), initializer=start, **options)
+            for number, width in enumerate(self.widths)
+        ]
 
     def call(self, x: Any, training: bool = False) -> Any:
         values = ops.cast(x, "float32")
         axes = tuple(range(len(x.shape) - 1))
-        mean, variance = self.moving_mean.value, self.moving_variance.value
+        mean, variance = _together(self.means), _together(self.variances)
         count = math.prod(x.shape[:-1])
         if training and count > 1:
-            mean, variance = ops.mean(values, axes), ops.var(values, axes)
-            for running, new in ((self.moving_mean, mean), (self.moving_variance, variance * (count / (count - 1)))):
-                running.assign(running.value + self.momentum * (new - running.value))
+            new, new_variance = ops.mean(values, axes), ops.var(values, axes)
+            self._remember(self.means, mean + self.momentum * (new - mean))
+            self._remember(self.variances, variance + self.momentum * (new_variance * (count / (count - 1)) - variance))
+            mean, variance = new, new_variance
         factor = ops.rsqrt(variance + self.epsilon)
-        if self.gamma is not None:
-            factor = factor * ops.cast(self.gamma, "float32")
-        shift = ops.cast(self.beta, "float32") - mean * factor
+        if self.gammas:
+            factor = factor * ops.cast(_together(self.gammas), "float32")
+        shift = ops.cast(_together(self.betas), "float32") - mean * factor
         return ops.cast(values * factor + shift, self.compute_dtype)
+
+    def _remember(self, running: list[Any], value: Any) -> None:
+        first = 0
+        for variable, width in zip(running, self.widths, strict=True):
+            variable.assign(value[first : first + width])
+            first += width
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return shape
+
+
+def _together(variables: list[Any]) -> Any:
+    values = [ops.convert_to_tensor(variable) for variable in variables]
+    return values[0] if len(values) == 1 else ops.concatenate(values)
 
 
 class Scale(keras.layers.Layer):  # type: ignore[misc]

@@ -7,18 +7,17 @@ from typing import Any
 import numpy as np
 
 from amla.datasets.base import Dataset
-from amla.spec.data import DatasetInfo, Split
+from amla.spec.data import Split
 from amla.spec.trial import Job, Statistics
 from amla.trainers import loop
 from amla.trainers.base import Reporter
 from amla.trainers.batches import Batch, Batches, padded_batches
 from amla.trainers.keras import backend
-from amla.trainers.keras.program import Pixels, Programs, Recipe, update
+from amla.trainers.keras.optim import decayed
+from amla.trainers.keras.program import EVALUATION_BATCH, Recipe, pixels_of, update
 from amla.trainers.keras.state import State, ours, save
+from amla.trainers.keras.vectors import Both
 from amla.trainers.surgery import Arrays
-
-#: Images of a batch when nothing is trained.
-EVALUATION_BATCH = 512
 
 
 class Loop(loop.Loop):
@@ -29,21 +28,22 @@ class Loop(loop.Loop):
         self.state = state
         how = self.training
         self.pixels = pixels_of(data.info)
-        recipe = Recipe(
-            self.pixels, how.augmentation, state.instruments.names, how.label_smoothing, how.auxiliary_weight
-        )
+        recipe = Recipe(self.pixels, how.augmentation, how.label_smoothing, how.auxiliary_weight)
         self.gradients = state.programs.gradients(recipe)
+        self.sums = state.programs.sums(recipe, state.instruments.names) if state.instruments.names else None
+        self.evaluate = state.programs.evaluate(self.pixels, state.grown)
         self.update = update(how.optimizer, how.clip, how.ema)
+        self.decayed = decayed(state.programs.trained)
 
     def _step(self, *batch: Any) -> Any:
         state = self.state
-        listen = state.instruments.listens(state.counters.step)
-        loss, slopes, state.still, sums = self.gradients(state.trained, state.still, Batch(*batch), np.bool_(listen))
-        if listen:
-            state.instruments.add(sums)
+        given = state.trained, state.still, Batch(*batch)
+        if self.sums and state.instruments.listens(state.counters.step):
+            state.instruments.add(self.sums(*given))
+        loss, slopes, state.still = self.gradients(*given)
         rate, steps = np.float32(self._rate()), np.float32(state.average_steps)
         state.trained, state.slots, state.average = self.update(
-            state.trained, slopes, state.slots, rate, state.average, state.still, steps
+            (state.trained, state.still), slopes, state.slots, state.average, self.decayed, rate, steps
         )
         state.average_steps += 1 if state.average else 0
         return loss
@@ -52,30 +52,24 @@ class Loop(loop.Loop):
         return float(np.mean([float(loss) for loss in self.losses]))
 
     def _measured(self) -> tuple[float, float]:
-        return measured_on(self.state.programs, self.state.evaluated, self.data, "valid")
+        return measured_on(self.evaluate, self.state.evaluated, self.data, "valid")
 
     def _weights(self) -> Arrays:
-        return ours(self.state.programs.bound, self.state.evaluated)
+        return ours(self.state.programs, self.state.evaluated)
 
     def _statistics(self) -> Statistics:
-        trained = self.state.trained
-        return self.state.instruments.read(lambda node: float(backend.numpy(trained[f"{node}.weight"]).item()))
+        weights, places = backend.numpy(self.state.trained), self.state.programs.trained.places
+        return self.state.instruments.read(lambda node: float(weights[places[f"{node}.weight"]].item()))
 
     def _save(self) -> None:
         save(self.state, self.job.folder)
 
 
-def pixels_of(info: DatasetInfo, dtype: str | None = None) -> Pixels:
-    """How the dataset's images are normalised; ``dtype`` where these are of another type than the dataset's."""
-    return Pixels(255.0 if (dtype or info.dtype) == "uint8" else 1.0, tuple(info.mean), tuple(info.std))
-
-
-def measured_on(programs: Programs, values: Any, data: Dataset, split: Split) -> tuple[float, float]:
-    """(accuracy in [0, 1], mean cross-entropy) on a split."""
-    run = programs.logits(pixels_of(data.info))
+def measured_on(evaluate: Any, values: Both, data: Dataset, split: Split) -> tuple[float, float]:
+    """(accuracy in [0, 1], mean cross-entropy) on a split, by the compiled program of a network in evaluation."""
     right = loss = count = 0.0
     for images, labels in padded_batches(data, split, EVALUATION_BATCH):
-        logits = backend.numpy(run(values, images))[: len(labels)].astype(np.float64)
+        logits = backend.numpy(evaluate(*values, images)[0])[: len(labels)].astype(np.float64)
         highest = logits.max(1, keepdims=True)
         logs = logits - highest - np.log(np.exp(logits - highest).sum(1, keepdims=True))
         right += float((logits.argmax(1) == labels).sum())

@@ -6,8 +6,9 @@ Every weighted node is a layer called after the node (with a dot for each slash,
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -16,7 +17,9 @@ import numpy.typing as npt
 from keras import layers, ops
 
 from amla.spec import graph as g
+from amla.trainers.cells import Cell, cells_of
 from amla.trainers.keras import backend
+from amla.trainers.keras.cells import Merged, parts_of
 from amla.trainers.keras.layers import Cutout, Depthwise, Dropout, Norm, Scale
 
 LEAKY_SLOPE = 0.01  # torch's own
@@ -62,18 +65,21 @@ class Network:
         self.graph, self.portable = graph, portable
         self.policy = "mixed_bfloat16" if dtype == "bfloat16" else "float32"
         self.nodes = graph.by_name()
+        self.cells = {} if portable else {node.name: cell for cell in cells_of(graph) for node in cell.nodes}
         self.layers: dict[str, Any] = {}
-        self.bound: dict[str, Bound] = {}
-        self.model([node.name for node in graph.nodes])  # what nothing reads has weights too: a checkpoint has them all
-        self.whole = self.model([graph.output, *graph.auxiliaries])
-        for node in graph.nodes:
-            if node.name in self.layers:
-                self.bound |= {f"{node.name}.{part}": b for part, b in _bound(node, self.layers[node.name]).items()}
+        # what nothing reads has weights too: a checkpoint has them all
+        self._values(keras.Input(last(graph.input_shape)), self.nodes, {})
+        # in this order, what a cell takes together lies together: in a vector of all of it, one slice
+        self.bound = dict(one for name, layer in self.layers.items() for one in self._bound(self.nodes[name], layer))
 
-    def model(self, outputs: Sequence[str], probes: Iterable[str] = (), passed: Collection[str] = ()) -> Any:
+    @functools.cached_property
+    def whole(self) -> Any:
+        """The model of all that the network gives: logits, then those of the auxiliary classifiers."""
+        return self.model([self.graph.output, *self.graph.auxiliaries])
+
+    def model(self, outputs: Sequence[str], probes: Iterable[str] = ()) -> Any:
         """A functional model from images (n, h, w, c) to a list: the outputs of these nodes.
 
-        Nodes in ``passed`` give back what goes into them.
         For every name in ``probes`` it has a second input, shaped as that node's output, which is added to it: the gradient
         with respect to it is the gradient that arrives there.
         """
@@ -83,14 +89,73 @@ class Network:
                 needed.update(node.inputs)
         probed = {name: keras.Input(last(self.nodes[name].shape), name=f"probe.{_title(name)}") for name in probes}
         images = keras.Input(last(self.graph.input_shape), name="images")
+        values = self._values(images, needed, probed)
+        return keras.Model([images, *probed.values()], [values[name] for name in outputs], name="graph")
+
+    def _values(self, images: Any, needed: Collection[str], probed: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs of these nodes, but for what is between the two convolutions of a separable one in a cell."""
         values: dict[str, Any] = {}
         for node in self.graph.nodes:
-            if node.name in needed:
-                inputs = [values[name] for name in node.inputs]
-                values[node.name] = inputs[0] if node.name in passed else self._compute(node, inputs, images)
-                if node.name in probed:
-                    values[node.name] = ops.add(values[node.name], probed[node.name])
-        return keras.Model([images, *probed.values()], [values[name] for name in outputs], name="graph")
+            cell = self.cells.get(node.name)
+            if node.name not in needed or (cell is not None and cell.out.name in values):
+                continue
+            if cell is not None:
+                values |= self._cell(cell, values[cell.source], images, probed)
+                continue
+            values[node.name] = self._compute(node, [values[name] for name in node.inputs], images)
+            if node.name in probed:
+                values[node.name] = ops.add(values[node.name], probed[node.name])
+        return values
+
+    def _cell(self, cell: Cell, x: Any, images: Any, probed: Mapping[str, Any]) -> dict[str, Any]:
+        """All branches of a cell together: few convolutions, one norm, one activation."""
+        values = self._convolved(cell, x, images)
+        first = cell.branches[0]
+        norms = [branch.norm for branch in cell.branches]
+        y = _beside([values[branch.convs[-1].name] for branch in cell.branches])
+        y = self._norm(first.norm, y, tuple(norm.shape[0] for norm in norms))
+        values |= _apart(y, norms)
+        y = _activate(first.activation, y)
+        values |= _apart(y, [branch.activation for branch in cell.branches])
+        if first.dropout:
+            y = self._compute(first.dropout, [y], images)
+            values |= _apart(y, [branch.dropout for branch in cell.branches if branch.dropout])
+        ends = [branch.nodes[-1].name for branch in cell.branches]
+        heard = {name: ops.add(values[name], probed[name]) for name in ends if name in probed}
+        values |= heard
+        values[cell.out.name] = _beside([values[name] for name in ends]) if heard else y
+        return values
+
+    def _convolved(self, cell: Cell, x: Any, images: Any) -> dict[str, Any]:
+        """What comes before the norms of a cell, by the convolutions that give it."""
+        values: dict[str, Any] = {}
+        parts = parts_of(cell)
+        for branches in parts:
+            layer = self._layer(branches[0].convs[0], Merged, branches=branches, into=cell.into)
+            values |= _apart(layer(x), [branch.convs[-1] for branch in branches])
+        merged = {branch for branches in parts for branch in branches}
+        for branch in cell.branches:
+            for conv in branch.convs if branch not in merged else ():
+                values[conv.name] = self._compute(conv, [values.get(conv.inputs[0], x)], images)
+        return values
+
+    def _bound(self, node: g.Node, layer: Any) -> Iterator[tuple[str, Bound]]:
+        """The variables of a layer that is called after this node, by the names of our weights."""
+        if isinstance(layer, Merged):
+            for branch in layer.branches:
+                kinds = ("depthwise", "conv") if branch.separable else ("conv",)
+                for conv, kind in zip(branch.convs, kinds, strict=True):
+                    yield f"{conv.name}.weight", Bound(layer.kernels[conv.name], kind)
+        elif isinstance(layer, Norm):
+            cell = self.cells.get(node.name)
+            names = [branch.norm.name for branch in cell.branches] if cell else [node.name]
+            of_each = {"bias": layer.betas, "running_mean": layer.means, "running_var": layer.variances}
+            if layer.scaled:
+                of_each["weight"] = layer.gammas
+            for part, variables in of_each.items():
+                yield from ((f"{n}.{part}", Bound(one, "vector")) for n, one in zip(names, variables, strict=True))
+        else:
+            yield from ((f"{node.name}.{part}", bound) for part, bound in _parts(node, layer).items())
 
     # ------------------------------------------------------------------------------------------------------- node by node
     def _layer(self, node: g.Node, kind: Any, **options: Any) -> Any:
@@ -121,7 +186,7 @@ class Network:
             case "add":
                 return functools.reduce(ops.add, inputs)
             case "concat":
-                return ops.concatenate(inputs, axis=-1) if len(inputs) > 1 else x
+                return _beside(inputs)
             case "lrn":
                 return _local_response_norm(node, x)
             case "dropout":
@@ -155,11 +220,12 @@ class Network:
         y = layer(x)
         return y[:, :: node.stride, :: node.stride, :] if dilated else y
 
-    def _norm(self, node: g.NormNode, x: Any) -> Any:
+    def _norm(self, node: g.NormNode, x: Any, widths: tuple[int, ...] = ()) -> Any:
         if self.portable:
             options = {"momentum": 1.0 - node.momentum, "epsilon": node.epsilon, "scale": node.scale}
             return self._layer(node, layers.BatchNormalization, **options)(x)
-        return self._layer(node, Norm, scale=node.scale, epsilon=node.epsilon, momentum=node.momentum)(x)
+        settings: dict[str, Any] = {"scale": node.scale, "epsilon": node.epsilon, "momentum": node.momentum}
+        return self._layer(node, Norm, widths=widths, **settings)(x)
 
     def _scale(self, node: g.ScaleNode, x: Any) -> Any:
         if not self.portable:
@@ -213,15 +279,14 @@ def _title(name: str) -> str:
     return name.replace("/", ".")
 
 
-def _bound(node: g.Node, layer: Any) -> dict[str, Bound]:
+def _parts(node: g.Node, layer: Any) -> dict[str, Bound]:
     match node.op:
         case "conv" | "dense":
-            kind = (
-                "dense" if node.op == "dense" else "depthwise" if isinstance(layer, layers.DepthwiseConv2D) else "conv"
-            )
+            depthwise = isinstance(layer, layers.DepthwiseConv2D)
+            kind = "dense" if node.op == "dense" else "depthwise" if depthwise else "conv"
             found = {"weight": Bound(layer.kernel, kind)}
             return found | ({"bias": Bound(layer.bias, "vector")} if layer.use_bias else {})
-        case "norm":
+        case "norm":  # of Keras's own
             parts = {"bias": layer.beta, "running_mean": layer.moving_mean, "running_var": layer.moving_variance}
             if node.scale:
                 parts["weight"] = layer.gamma
@@ -230,6 +295,18 @@ def _bound(node: g.Node, layer: Any) -> dict[str, Bound]:
             return {"weight": Bound(layer.scalar if isinstance(layer, Scale) else layer.kernel, "vector")}
         case _:
             return {}
+
+
+def _beside(values: Sequence[Any]) -> Any:
+    return ops.concatenate(list(values), axis=-1) if len(values) > 1 else values[0]
+
+
+def _apart(joint: Any, nodes: Sequence[g.Node]) -> dict[str, Any]:
+    """The outputs of nodes that stand next to each other, by their names."""
+    if len(nodes) == 1:
+        return {nodes[0].name: joint}
+    ends = list(itertools.accumulate(node.shape[0] for node in nodes))
+    return {node.name: joint[..., end - node.shape[0] : end] for node, end in zip(nodes, ends, strict=True)}
 
 
 def _activate(node: g.ActivationNode, x: Any) -> Any:

@@ -1,7 +1,8 @@
 """The compiled programs of a network: gradients on a batch, the optimizer's step, and predictions.
 
-All of them are pure functions of weights by name, in Keras's layout. They are kept for the networks that were trained last:
-compiling one takes longer than running it a hundred times, and a chain of trials comes back to the same networks.
+All of them are pure functions of two vectors: the weights that are trained, and the running statistics (``still``). They are
+kept for the networks that were trained last: compiling one takes longer than running it a hundred times, and a chain of
+trials comes back to the same networks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from amla.spec.data import DatasetInfo
 from amla.spec.graph import Graph
 from amla.spec.training import Augmentation, Clip
 from amla.trainers.batches import Batch
@@ -21,10 +23,13 @@ from amla.trainers.keras import backend
 from amla.trainers.keras.instruments import Watched
 from amla.trainers.keras.layers import blank_squares
 from amla.trainers.keras.network import Network, last, listed
-from amla.trainers.keras.optim import AnyOptimizer, Values, averaged, clipped, updated
+from amla.trainers.keras.optim import AnyOptimizer, Slots, averaged, clipped, updated
+from amla.trainers.keras.vectors import Both, Layout, Values
 
 #: Networks whose programs are kept.
 KEPT = 8
+#: Images of a batch when nothing is trained.
+EVALUATION_BATCH = 512
 
 
 class Pixels(NamedTuple):
@@ -40,7 +45,6 @@ class Recipe(NamedTuple):
 
     pixels: Pixels
     augmentation: Augmentation
-    instruments: tuple[str, ...]
     label_smoothing: float
     auxiliary_weight: float
 
@@ -51,9 +55,15 @@ class Programs:
     def __init__(self, graph: Graph, dtype: str) -> None:
         self.network = Network(graph, dtype)
         self.bound = self.network.bound
-        self.trained = [name for name, bound in self.bound.items() if bound.variable.trainable]
+        self.trained, self.still = (
+            Layout(
+                {name: tuple(b.variable.shape) for name, b in self.bound.items() if b.variable.trainable is trainable}
+            )
+            for trainable in (True, False)
+        )
         self.gradients = functools.lru_cache(4)(self._gradients)
-        self.logits = functools.lru_cache(2)(self._logits)
+        self.sums = functools.lru_cache(4)(self._sums)
+        self.evaluate = functools.lru_cache(2)(self._evaluate)
 
     def call(self, model: Any, values: Values, inputs: list[Any], seed: Any | None = None) -> tuple[list[Any], Values]:
         """The model's outputs with these weights, and the running statistics after it. With a seed it is in training."""
@@ -63,58 +73,74 @@ class Programs:
             mapping += [(variable, seed + np.uint32(number)) for number, variable in enumerate(seeds)]
         with keras.StatelessScope(state_mapping=mapping) as scope:
             outputs = listed(model(inputs, training=seed is not None))
-        still = [name for name in values if not self.bound[name].variable.trainable]
-        after = {name: scope.get_current_value(self.bound[name].variable) for name in still} if seed is not None else {}
+        still = self.still if seed is not None else ()
+        after = {name: scope.get_current_value(self.bound[name].variable) for name in still}
         return outputs, after
 
     def _gradients(self, recipe: Recipe) -> Any:
-        """(trained weights, running statistics, batch, whether instruments listen) -> (loss, gradients by name, running
-        statistics after it, sums of the instruments)."""
-        graph = self.network.graph
-        watched = Watched(graph, recipe.instruments)
-        ends = [graph.output, *graph.auxiliaries]
-        model = self.network.model([*ends, *watched.nodes], watched.probes)
+        """(weights, still, batch) -> (loss, gradients, still after it)."""
+        loss_of = self._loss(recipe)
 
-        def loss_of(weights: tuple[Values, list[Any]], still: Values, images: Any, batch: Batch) -> Any:
-            trained, probes = weights
-            outputs, after = self.call(model, trained | still, [images, *probes], batch.seed)
+        def run(trained: Any, still: Any, batch: Batch) -> tuple[Any, Any, Any]:
+            def of_weights(weights: Values, *rest: Any) -> Any:
+                return loss_of(weights, (), *rest)
+
+            given = self.trained.split(trained), self.still.split(still), prepared(batch, recipe), batch
+            (loss, (after, _)), slopes = backend.gradients(of_weights)(*given)
+            return loss, self.trained.join(slopes), self.still.join(after)
+
+        return backend.compiled(run)
+
+    def _sums(self, recipe: Recipe, instruments: tuple[str, ...]) -> Any:
+        """(weights, still, batch) -> the sums of the instruments at this step.
+
+        A program of its own: as a part of the step's it would change how XLA rounds there, and with it the training.
+        """
+        watched = Watched(self.network.graph, instruments)
+        loss_of = self._loss(recipe, watched)
+
+        def run(trained: Any, still: Any, batch: Batch) -> Values:
+            given = self.trained.split(trained), self.still.split(still), prepared(batch, recipe), batch
+
+            def of_probes(probes: list[Any], weights: Values, *rest: Any) -> Any:
+                return loss_of(weights, probes, *rest)
+
+            count = batch.images.shape[0]
+            probes = [ops.zeros((count, *last(self.network.nodes[name].shape))) for name in watched.probes]
+            if not probes:
+                _, (_, outputs) = of_probes(probes, *given)
+                return watched.sums(outputs, {})
+            (_, (_, outputs)), arrived = backend.gradients(of_probes)(probes, *given)
+            return watched.sums(outputs, dict(zip(watched.probes, arrived, strict=True)))
+
+        return backend.compiled(run)
+
+    def _loss(self, recipe: Recipe, watched: Watched | None = None) -> Any:
+        """(weights, probes, still, images, batch) -> (loss, (still after it, outputs of what is watched))."""
+        graph = self.network.graph
+        ends = [graph.output, *graph.auxiliaries]
+        nodes, probed = (watched.nodes, watched.probes) if watched else ([], [])
+        model = self.network.model([*ends, *nodes], probed)
+
+        def loss_of(weights: Values, probes: Any, still: Values, images: Any, batch: Batch) -> Any:
+            outputs, after = self.call(model, weights | still, [images, *probes], batch.seed)
             loss = cross_entropy(outputs[0], batch.labels, recipe.label_smoothing)
             for auxiliary in outputs[1 : len(ends)]:
                 loss = loss + recipe.auxiliary_weight * cross_entropy(auxiliary, batch.labels, recipe.label_smoothing)
-            return loss, (after, dict(zip(watched.nodes, outputs[len(ends) :], strict=True)))
+            return loss, (after, dict(zip(nodes, outputs[len(ends) :], strict=True)))
 
-        def run(trained: Values, still: Values, batch: Batch, listen: Any) -> tuple[Any, Values, Values, Values]:
-            images = augment(normalise(batch.images, recipe.pixels), recipe.augmentation, batch.draws)
-            count = images.shape[0]
-            probes = [ops.zeros((count, *last(self.network.nodes[name].shape))) for name in watched.probes]
-            whole = backend.gradients(loss_of)
-            (loss, (after, outputs)), (slopes, arrived) = whole((trained, probes), still, images, batch)
-            if not watched.names:
-                return loss, slopes, after, {}
+        return loss_of
 
-            def sums() -> Values:
-                return watched.sums(outputs, dict(zip(watched.probes, arrived, strict=True)))
+    def _evaluate(self, pixels: Pixels, also: tuple[str, ...] = ()) -> Any:
+        """(weights, still, raw images) -> logits, and the outputs of the nodes ``also``, in evaluation."""
+        model = self.network.model([self.network.graph.output, *also])
 
-            shapes = backend.shapes(sums)
-            nothing = lambda: {key: ops.zeros(shape) for key, shape in shapes.items()}  # noqa: E731
-            return loss, slopes, after, ops.cond(listen, sums, nothing)
+        def run(trained: Any, still: Any, images: Any) -> tuple[Any, list[Any]]:
+            values = self.trained.split(trained) | self.still.split(still)
+            logits, *others = self.call(model, values, [normalise(images, pixels)])[0]
+            return ops.cast(logits, "float32"), others
 
         return backend.compiled(run)
-
-    def _logits(self, pixels: Pixels) -> Any:
-        """(weights, raw images) -> logits, in evaluation."""
-        model = self.network.model([self.network.graph.output])
-
-        def run(values: Values, images: Any) -> Any:
-            known = {name: value for name, value in values.items() if name in self.bound}
-            return ops.cast(self.call(model, known, [normalise(images, pixels)])[0][0], "float32")
-
-        return backend.compiled(run)
-
-    def passed(self, names: tuple[str, ...]) -> Any:
-        """(weights, normalised images) -> what passes through these nodes, which change nothing, in evaluation."""
-        model = self.network.model(list(names), passed=names)
-        return backend.compiled(lambda values, images: self.call(model, values, [images])[0])
 
 
 @functools.lru_cache(KEPT)
@@ -125,20 +151,27 @@ def programs(graph: Graph, dtype: str) -> Programs:
 
 @functools.lru_cache(KEPT)
 def update(how: AnyOptimizer, clip: Clip | None, ema: float) -> Any:
-    """(trained weights, gradients, slots, rate, average, running statistics, steps in the average) -> (trained weights,
-    slots, average) after the step."""
+    """(weights and still, gradients, slots, average of both, decayed, rate, steps in the average) -> (weights, slots, average)
+    after the step."""
 
     def run(
-        trained: Values, gradients: Values, slots: Values, rate: Any, average: Values, still: Values, steps: Any
-    ) -> tuple[Values, Values, Values]:
+        values: Both, gradients: Any, slots: Slots, average: Both | tuple[()], decayed: Any, rate: Any, steps: Any
+    ) -> tuple[Any, Slots, Any]:
+        trained, still = values
         limited = clipped(gradients, clip) if clip else gradients
-        weights, remembered = updated(how, trained, limited, slots, rate)
-        return weights, remembered, averaged(ema, average, weights | still, steps) if ema else average
+        weights, remembered = updated(how, trained, limited, slots, rate, how.weight_decay * decayed)
+        both = [averaged(ema, old, new, steps) for old, new in zip(average, (weights, still), strict=False)]
+        return weights, remembered, tuple(both)
 
     return backend.compiled(run)
 
 
 # ------------------------------------------------------------------------------------------------------------- operations
+def pixels_of(info: DatasetInfo, dtype: str | None = None) -> Pixels:
+    """How the dataset's images are normalised; ``dtype`` where these are of another type than the dataset's."""
+    return Pixels(255.0 if (dtype or info.dtype) == "uint8" else 1.0, tuple(info.mean), tuple(info.std))
+
+
 def cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
     """The mean over a batch; ``smoothing`` of the probability is shared out over all classes (arXiv 1512.00567 section 7)."""
     logs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
@@ -150,6 +183,11 @@ def normalise(images: Any, pixels: Pixels) -> Any:
     """Raw images as networks see them."""
     mean, std = (ops.convert_to_tensor(np.array(value, np.float32)) for value in (pixels.mean, pixels.std))
     return (ops.cast(images, "float32") / pixels.most - mean) / std
+
+
+def prepared(batch: Batch, recipe: Recipe) -> Any:
+    """A batch's images as the network sees them."""
+    return augment(normalise(batch.images, recipe.pixels), recipe.augmentation, batch.draws)
 
 
 def augment(x: Any, how: Augmentation, draws: Draws) -> Any:

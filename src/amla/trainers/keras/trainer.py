@@ -28,10 +28,10 @@ from amla.trainers.checkpoint import CALIBRATION
 from amla.trainers.evaluation import dtype_of, evaluation
 from amla.trainers.keras import backend
 from amla.trainers.keras.instruments import PROVIDED
-from amla.trainers.keras.loop import EVALUATION_BATCH, Loop, measured_on, pixels_of
+from amla.trainers.keras.loop import Loop, measured_on
 from amla.trainers.keras.network import fresh
-from amla.trainers.keras.optim import fresh_slots
-from amla.trainers.keras.program import Pixels, Programs, Recipe, normalise, programs, update
+from amla.trainers.keras.optim import decayed, fresh_slots
+from amla.trainers.keras.program import EVALUATION_BATCH, Pixels, Programs, Recipe, pixels_of, programs, update
 from amla.trainers.keras.state import begin, theirs
 from amla.trainers.surgery import Arrays
 
@@ -56,8 +56,8 @@ class KerasTrainer(Trainer):
             info, training = data.info, job.spec.training
             graph = lower(job.spec.architecture, info.input_shape, info.num_classes)
             batches = Batches(data, training.batch_size, training.augmentation, job.seed)
-            images = normalise(batches.first_images(CALIBRATION), pixels_of(info))
-            state = begin(job, graph, programs(graph, dtype_of(job)), images)
+            images = batches.first_images(CALIBRATION)
+            state = begin(job, graph, programs(graph, dtype_of(job)), info, images)
             loop = Loop(job, data, state, batches, report)
             loop.run()
             return loop.end(graph, backend.device())
@@ -65,7 +65,7 @@ class KerasTrainer(Trainer):
     def evaluate(self, job: Job, data: Dataset, split: Split) -> Result:
         def measured(graph: Graph, weights: Arrays) -> tuple[float, float]:
             made = programs(graph, "float32")
-            return measured_on(made, theirs(made.bound, weights), data, split)
+            return measured_on(made.evaluate(pixels_of(data.info)), theirs(made, weights), data, split)
 
         with _one_training(job):
             return evaluation(job, data.info, split, measured, backend.device())
@@ -74,12 +74,12 @@ class KerasTrainer(Trainer):
         if not len(images):
             return np.zeros((0, graph.num_classes), np.float32)
         made = programs(graph, "float32")
-        values = theirs(made.bound, weights)
-        run = made.logits(pixels_of(info, str(images.dtype)))
+        values = theirs(made, weights)
+        run = made.evaluate(pixels_of(info, str(images.dtype)))
         # sizes that are powers of two: every new one is compiled anew
         size = min(EVALUATION_BATCH, 2 ** math.ceil(math.log2(len(images))))
         parts = [images[start : start + size] for start in range(0, len(images), size)]
-        answers = [backend.numpy(ops.softmax(run(values, filled(part, size))))[: len(part)] for part in parts]
+        answers = [backend.numpy(ops.softmax(run(*values, filled(part, size))[0]))[: len(part)] for part in parts]
         probabilities: Floats = np.concatenate(answers)
         return probabilities
 
@@ -124,23 +124,20 @@ def step_seconds(made: Programs, training: Training) -> list[float]:
     graph = made.network.graph
     channels, height, width = graph.input_shape
     how = training.augmentation
-    recipe = Recipe(
-        Pixels(1.0, (0.0,) * channels, (1.0,) * channels), how, (), training.label_smoothing, training.auxiliary_weight
-    )
+    pixels = Pixels(1.0, (0.0,) * channels, (1.0,) * channels)
+    recipe = Recipe(pixels, how, training.label_smoothing, training.auxiliary_weight)
     gradients = made.gradients(recipe)
     step = update(training.optimizer, training.clip, 0.0)
-    values = theirs(made.bound, fresh(graph, 0))
-    trained = {name: values[name] for name in made.trained}
-    still = {name: value for name, value in values.items() if name not in trained}
-    slots = fresh_slots(training.optimizer, trained)
+    trained, still = theirs(made, fresh(graph, 0))
+    slots, decay = fresh_slots(training.optimizer, made.trained), decayed(made.trained)
     images = np.random.default_rng(0).standard_normal((training.batch_size, height, width, channels), np.float32)
     labels = np.arange(training.batch_size) % graph.num_classes
     batch = Batch(images, labels, draw(how, training.batch_size, (height, width), 0, 0, 0), np.uint32(0))
     times: list[float] = []
     for _ in range(TURNS):
         began = time.perf_counter()
-        loss, slopes, still, _ = gradients(trained, still, batch, np.bool_(False))
-        trained, slots, _ = step(trained, slopes, slots, np.float32(0.0), {}, still, np.float32(0.0))
+        loss, slopes, still = gradients(trained, still, batch)
+        trained, slots, _ = step((trained, still), slopes, slots, (), decay, np.float32(0.0), np.float32(0.0))
         float(loss)
         times.append(time.perf_counter() - began)
     return times[1:]
@@ -149,13 +146,13 @@ def step_seconds(made: Programs, training: Training) -> list[float]:
 def image_seconds(made: Programs) -> list[float]:
     """Seconds that one image takes in a batch, a few times, once it is compiled."""
     channels, height, width = made.network.graph.input_shape
-    run = made.logits(Pixels(1.0, (0.0,) * channels, (1.0,) * channels))
-    values = theirs(made.bound, fresh(made.network.graph, 0))
+    run = made.evaluate(Pixels(1.0, (0.0,) * channels, (1.0,) * channels))
+    values = theirs(made, fresh(made.network.graph, 0))
     images = np.zeros((MADE_UP, height, width, channels), np.float32)
     times: list[float] = []
     for _ in range(TURNS):
         began = time.perf_counter()
-        backend.numpy(run(values, images))
+        backend.numpy(run(*values, images)[0])
         times.append((time.perf_counter() - began) / MADE_UP)
     return times[1:]
 

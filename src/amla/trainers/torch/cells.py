@@ -16,19 +16,16 @@ of a cell is put together anew at every step, and its gradient reaches each weig
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amla.spec.graph import ActivationNode, ConcatNode, ConvNode, DropoutNode, Graph, Node, NormNode, Shape, padding
-from amla.trainers.torch.module import Conv, Norm, Scale, activate, normalise, useful_taps
+from amla.spec.graph import ConvNode, Graph, Node, Shape, padding
+from amla.trainers.cells import Branch, Cell, Window, readers_in
+from amla.trainers.torch.module import Conv, Norm, Scale, activate, normalise
 from amla.trainers.torch.steps import Joint, Modules, Tap
-
-#: The rows or columns that a kernel reads, relative to the pixel that it writes: first and last.
-Reach = tuple[int, int]
 
 
 class Rule(NamedTuple):
@@ -43,128 +40,26 @@ class Rule(NamedTuple):
     separable: int = 0
     matrices: bool = False
 
-
-@dataclass(frozen=True)
-class Branch:
-    """One branch: a convolution, or a depthwise and a pointwise one; then norm, activation and perhaps dropout."""
-
-    convs: tuple[ConvNode, ...]
-    norm: NormNode
-    activation: ActivationNode
-    dropout: DropoutNode | None
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        return (*self.convs, self.norm, self.activation, *((self.dropout,) if self.dropout else ()))
-
-    @property
-    def style(self) -> tuple[object, ...]:
-        """What must be the same for branches to share a norm, an activation and a dropout."""
-        norm = self.norm
-        return norm.scale, norm.epsilon, norm.momentum, self.activation.kind, self.dropout and self.dropout.rate
-
-    @property
-    def separable(self) -> bool:
-        """Whether it is a depthwise and a pointwise convolution that could as well be a dense one."""
-        return len(self.convs) > 1 and all(conv.stride == conv.dilation == 1 and not conv.bias for conv in self.convs)
-
-    def level(self, rule: Rule) -> int | None:
-        """Where it goes by the rule; None where it is left as it is."""
-        kernel = self.convs[0].kernel
-        plain = all(conv.stride == conv.dilation == 1 and not conv.bias for conv in self.convs)
-        if not plain or (len(self.convs) > 1 and kernel > rule.separable):
+    def level(self, branch: Branch) -> int | None:
+        """Where a branch goes; None where it is left as it is."""
+        kernel = branch.convs[0].kernel
+        if not branch.plain or (len(branch.convs) > 1 and kernel > self.separable):
             return None
-        return next((level for level in rule.levels if kernel <= level), None)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Branches of one input and one style, and the concatenation that puts them next to each other."""
-
-    source: str
-    into: Shape
-    branches: tuple[Branch, ...]
-    out: ConcatNode
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        """All that it stands for, in an order in which they can be computed."""
-        return (*(node for branch in self.branches for node in branch.nodes), self.out)
-
-
-def cells_of(graph: Graph) -> Iterator[Cell]:
-    """The cells of a network: concatenations of nothing but branches that nobody else reads."""
-    nodes, readers = graph.by_name(), _readers(graph)
-    for node in graph.nodes:
-        if node.op != "concat":
-            continue
-        branches = [_branch(name, nodes, readers) for name in node.inputs]
-        found = [branch for branch in branches if branch is not None]
-        sources = {branch.convs[0].inputs[0] for branch in found}
-        styles = {branch.style for branch in found}
-        if len(found) == len(branches) and len(sources) == len(styles) == 1:
-            (source,) = sources
-            yield Cell(source, nodes[source].shape, tuple(found), node)
-
-
-def _readers(graph: Graph) -> dict[str, int]:
-    """How often every output is read, once more where it is one of the network's own."""
-    readers = dict.fromkeys((node.name for node in graph.nodes), 0)
-    for name in (graph.output, *graph.auxiliaries, *(name for node in graph.nodes for name in node.inputs)):
-        readers[name] += 1
-    return readers
-
-
-def _branch(end: str, nodes: Mapping[str, Node], readers: Mapping[str, int]) -> Branch | None:
-    """The branch that ends in this node; None where it is none, or where somebody reads a node inside it."""
-    chain: list[Node] = []
-    here = nodes[end]
-    while readers[here.name] == 1 and here.op in ("dropout", "activation", "norm", "conv"):
-        chain.insert(0, here)
-        if here.op == "conv" and not (
-            len(chain) > 1 and chain[1].op == "norm" and _separable(nodes[here.inputs[0]], here)
-        ):
-            break
-        here = nodes[here.inputs[0]]
-    convs = tuple(node for node in chain if node.op == "conv")
-    rest = chain[len(convs) :]
-    match rest:
-        case [NormNode() as norm, ActivationNode() as activation]:
-            dropout = None
-        case [NormNode() as norm, ActivationNode() as activation, DropoutNode() as dropout]:
-            pass
-        case _:
-            return None
-    return Branch(convs, norm, activation, dropout) if 1 <= len(convs) <= 2 else None
-
-
-def _separable(depthwise: Node, pointwise: ConvNode) -> bool:
-    return (
-        depthwise.op == "conv"
-        and depthwise.groups == depthwise.shape[0]
-        and depthwise.groups > 1
-        and (pointwise.kernel, pointwise.stride, pointwise.groups) == (1, 1, 1)
-    )
+        return next((level for level in self.levels if kernel <= level), None)
 
 
 class Merged:
     """Dense and separable convolutions of one input as one dense convolution. Taps that meet no pixel are left out."""
 
     def __init__(self, branches: Sequence[Branch], into: Shape) -> None:
-        self.branches = branches
-        self.reaches = [[_reach(branch.convs[0].kernel, side) for side in into[1:]] for branch in branches]
-        self.rows, self.columns = (_union([reach[axis] for reach in self.reaches]) for axis in (0, 1))
+        self.branches, self.window = branches, Window(branches, into)
 
     def __call__(self, modules: Modules, x: Tensor) -> Tensor:
         """What the convolutions of the branches put out, next to each other."""
-        (top, bottom), (left, right) = self.rows, self.columns
+        (top, bottom), (left, right) = self.window.rows, self.window.columns
         kernels = []
-        for branch, (rows, columns) in zip(self.branches, self.reaches, strict=True):
-            before, after = padding(branch.convs[0].kernel)
-            edges = (columns[0] - left, right - columns[1], rows[0] - top, bottom - rows[1])
-            cut = (before + columns[0], after - columns[1], before + rows[0], after - rows[1])
-            kernel = _kernel([_conv(modules, node).weight for node in branch.convs])
-            kernels.append(F.pad(kernel, [edge - less for edge, less in zip(edges, cut, strict=True)]))
+        for branch, (rows, columns) in zip(self.branches, self.window.margins(), strict=True):
+            kernels.append(F.pad(_kernel([_conv(modules, node).weight for node in branch.convs]), (*columns, *rows)))
         kernel = torch.cat(kernels).contiguous(memory_format=torch.channels_last)
         if (-top, -left) == (bottom, right):
             return F.conv2d(x, kernel, padding=(bottom, right))
@@ -204,10 +99,10 @@ class Fused(Joint):
         branches = self.branches = cell.branches
         self.sources, self.nodes, self.out = (cell.source,), cell.nodes, cell.out.name
         self.inner = frozenset(node.name for b in branches for node in (*b.convs[:-1], b.norm))
-        groups = [[branch for branch in branches if branch.level(rule) == level] for level in rule.levels]
+        groups = [[branch for branch in branches if rule.level(branch) == level] for level in rule.levels]
         # a dense convolution by itself is one already
         self.parts: list[Part] = [Merged(g, cell.into) for g in groups if len(g) > 1 or (g and len(g[0].convs) > 1)]
-        left = [branch for branch in branches if branch.separable and branch.level(rule) is None]
+        left = [branch for branch in branches if branch.separable and rule.level(branch) is None]
         if rule.matrices and left:
             self.parts.append(Multiplied(left, cell.into))
 
@@ -299,7 +194,7 @@ class Scaled(Joint):
 
 def scaled_of(graph: Graph) -> Iterator[Scaled]:
     """The convolutions of a network that read a concatenation with scaled parts, where nobody else reads these."""
-    nodes, readers = graph.by_name(), _readers(graph)
+    nodes, readers = graph.by_name(), readers_in(graph)
     for node in graph.nodes:
         if node.op == "conv" and node.groups == 1 and nodes[node.inputs[0]].op == "concat":
             joined = nodes[node.inputs[0]]
@@ -317,17 +212,6 @@ def _matrices(kernels: Tensor, height: int, width: int) -> Tensor:
     taps = F.pad(kernels, (width - 1 - before, width - 1 - after, height - 1 - before, height - 1 - after))
     windows = taps.unfold(1, height, 1).unfold(2, width, 1).flip(1, 2)
     return windows.permute(0, 3, 4, 1, 2).reshape(-1, height * width, height * width)
-
-
-def _reach(kernel: int, side: int) -> Reach:
-    """What of a kernel can meet a pixel of an axis of this side."""
-    before, _ = padding(kernel)
-    first, end = useful_taps(kernel, 1, side)
-    return first - before, end - 1 - before
-
-
-def _union(reaches: Sequence[Reach]) -> Reach:
-    return min((first for first, _ in reaches), default=0), max((last for _, last in reaches), default=0)
 
 
 def _kernel(weights: Sequence[Tensor]) -> Tensor:

@@ -20,12 +20,14 @@ from amla.errors import SpecError
 from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.spec.procedures import STRENGTH, DartsSettings
+from amla.spec.training import AdamW
 from amla.spec.trial import Job, Result, Statistics
 from amla.trainers.base import Reporter
 from amla.trainers.evaluation import dtype_of
 from amla.trainers.torch.data import Batches
 from amla.trainers.torch.device import device_name
 from amla.trainers.torch.loop import Loop
+from amla.trainers.torch.optim import Optimizer
 from amla.trainers.torch.parts import parted
 from amla.trainers.torch.state import begin
 
@@ -65,12 +67,13 @@ class Strengths:
         self.sizes = [len(options) for options in self.mixtures.values()]
         generator = torch.Generator().manual_seed(seed)
         self.values = nn.Parameter((SPREAD * torch.randn(sum(self.sizes), generator=generator)).to(device))
-        self.optimizer = torch.optim.Adam(
-            [self.values],
-            lr=settings.architecture_rate,
-            betas=(settings.architecture_beta1, settings.architecture_beta2),
+        adam = AdamW(
+            beta1=settings.architecture_beta1,
+            beta2=settings.architecture_beta2,
             weight_decay=settings.architecture_weight_decay,
         )
+        self.optimizer = Optimizer(adam, [self.values], decoupled=False)
+        self.optimizer.rate = settings.architecture_rate
 
     def gates(self, *, learning: bool = False) -> dict[str, Tensor]:
         """By output node; with gradients where ``learning``."""
@@ -81,7 +84,7 @@ class Strengths:
         return {block: {STRENGTH: float(share)} for block, share in self._shares(self.values.detach()).items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        remembered = self.optimizer.state[self.values]
+        remembered = self.optimizer.state.get(self.values, {})
         return {"values": self.values.detach()} | {slot: remembered[slot] for slot in _SLOTS if slot in remembered}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:

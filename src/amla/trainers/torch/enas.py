@@ -23,7 +23,7 @@ from amla.spaces.limits import excess
 from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.spec.procedures import STRENGTH, EnasSettings
-from amla.spec.training import SGD, Augmentation
+from amla.spec.training import AdamW, Augmentation
 from amla.spec.trial import Candidate, Job, Result, Statistics
 from amla.trainers.base import Reporter
 from amla.trainers.evaluation import dtype_of
@@ -32,9 +32,9 @@ from amla.trainers.torch.data import Batches
 from amla.trainers.torch.device import device_name
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.module import GraphModule, by_batch
-from amla.trainers.torch.optim import load_slots, slots
+from amla.trainers.torch.optim import Optimizer, load_slots, slots
 from amla.trainers.torch.parts import parted
-from amla.trainers.torch.state import State, begin
+from amla.trainers.torch.state import begin
 
 #: Networks that are drawn to tell how often a block is on.
 DRAWN = 20
@@ -54,7 +54,6 @@ def enas(job: Job, data: Dataset, device: torch.device, report: Reporter) -> Res
     batches = Batches(for_weights, training.batch_size, training.augmentation, job.seed, device)
     rewards = Batches(held_out, training.batch_size, Augmentation(), job.seed + 1, device)
     state = begin(job, graph, batches, device, controller)
-    _remember_from_the_start(state, training.optimizer)
     parts = {"job": job, "data": for_weights, "state": state, "batches": batches, "report": report}
     loop = Shared(controller, rewards, dtype=dtype_of(job), **parts)
     loop.run()
@@ -77,7 +76,8 @@ class Controller:
         self.mixtures = supernet.mixtures
         self.output = {block.name: block.output for block in graph.blocks}
         self.policy = make_policy(decisions_of_supernet(self.space), settings, seed)
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=settings.controller_rate)
+        self.optimizer = Optimizer(AdamW(weight_decay=0.0), list(self.policy.parameters()))
+        self.optimizer.rate = settings.controller_rate
         self.baseline: float | None = None
 
     def draw(self, *places: int) -> Sample:
@@ -180,13 +180,6 @@ class Shared(Loop):
         network = controller.network(sample)
         fits = excess(network, controller.settings.problem) is None
         controller.learn(sample, controller.accuracy(self.state.module, network, images, labels) if fits else 0.0)
-
-
-def _remember_from_the_start(state: State, how: Any) -> None:
-    """Momentum of all weights: SGD's fused kernel takes that of some of them only where none has any."""
-    if isinstance(how, SGD) and how.momentum:
-        for parameter in state.module.parameters():
-            state.optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
 
 
 @torch.no_grad()

@@ -90,10 +90,10 @@ class Instruments:
     def _moments(self, key: str) -> Tap:
         @torch.no_grad()
         def tap(_: str, x: Tensor) -> Tensor:
-            values = x.detach().float()
+            values = _by_position(x).reshape(x.shape[0], -1)
             self._count(key, x.shape[0])
-            self._add(f"{key}:sum", values.sum(0))
-            self._add(f"{key}:square", values.square().sum(0))
+            self._add(f"{key}:sum", _summed(values))
+            self._add(f"{key}:square", _summed(values.square()))
             return x
 
         return tap
@@ -101,10 +101,10 @@ class Instruments:
     def _covariance(self, key: str) -> Tap:
         @torch.no_grad()
         def tap(_: str, x: Tensor) -> Tensor:
-            values = x.detach().float().transpose(0, 1).flatten(1)
-            self._count(key, values.shape[1])
-            self._add(f"{key}:sum", values.sum(1))
-            self._add(f"{key}:product", values @ values.T)
+            values = _by_position(x).reshape(-1, x.shape[1])
+            self._count(key, values.shape[0])
+            self._add(f"{key}:sum", values.sum(0))
+            self._add(f"{key}:product", values.T @ values)
             return x
 
         return tap
@@ -165,6 +165,16 @@ class Instruments:
 def provided() -> frozenset[str]:
     """The instruments that this trainer has: all of them."""
     return frozenset(INSTRUMENTS)
+
+
+def _by_position(x: Tensor) -> Tensor:
+    """(n, c, h, w) -> (n, h, w, c) without a copy, as long as it is laid out channels last."""
+    return x.detach().float().permute(0, 2, 3, 1)
+
+
+def _summed(rows: Tensor) -> Tensor:
+    """The sum of all rows, by a product of matrices: several times as fast as ``sum`` on a CPU."""
+    return (rows.new_ones(1, rows.shape[0]) @ rows)[0]
 
 
 def _chained(taps: list[Tap]) -> Tap:

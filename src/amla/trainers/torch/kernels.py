@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import math
 import os
 import platform
@@ -29,9 +30,12 @@ from pydantic import JsonValue
 
 from amla.spec.costs import costs
 from amla.spec.graph import Graph, InputNode
-from amla.trainers.torch.cells import Cell, Fused, Rule, cells_of, scaled_of
+from amla.trainers.cells import Cell, cells_of
+from amla.trainers.torch.cells import Fused, Rule, scaled_of
 from amla.trainers.torch.device import device_name
 from amla.trainers.torch.module import GraphModule
+
+log = logging.getLogger(__name__)
 
 #: The ways to compute a cell that are measured; the first is the norm alone.
 RULES = (
@@ -195,8 +199,8 @@ def _distinct(cell: Cell) -> list[Rule]:
     for rule in RULES:
         if rule.matrices and max(cell.into[1:]) > SMALL:
             continue
-        left = any(branch.separable and branch.level(rule) is None for branch in cell.branches)
-        ways.setdefault((*(branch.level(rule) for branch in cell.branches), rule.matrices and left), rule)
+        left = any(branch.separable and rule.level(branch) is None for branch in cell.branches)
+        ways.setdefault((*(rule.level(branch) for branch in cell.branches), rule.matrices and left), rule)
     return list(ways.values())
 
 
@@ -209,9 +213,14 @@ def _remembered(cell: Cell, batch: int, device: torch.device, dtype: str) -> Rul
     key = [_machine(device), dtype, torch.get_num_threads(), cell.into, operations, widths, batch, RULES]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     path = platformdirs.user_cache_path("amla") / "kernels" / f"{name}.json"
-    if not path.exists():
-        rule = _fastest(cell, batch, device, dtype)
+    if path.exists():
+        return _rule(json.loads(path.read_text()))
+    rule = _fastest(cell, batch, device, dtype)
+    try:
         _keep(path, json.dumps(_document(rule)))
+    except OSError as error:  # a container's read-only home, a full disk: a search needs no cache
+        log.warning("%s cannot be written (%s): what was measured is not remembered", path.parent, error.strerror)
+        return rule
     return _rule(json.loads(path.read_text()))
 
 

@@ -13,7 +13,7 @@ from amla.trainers.base import Reporter
 from amla.trainers.surgery import Arrays
 from amla.trainers.torch.data import Batches
 from amla.trainers.torch.evaluation import evaluated, measured_on
-from amla.trainers.torch.optim import clip, set_rate
+from amla.trainers.torch.optim import clip
 from amla.trainers.torch.state import State, save
 
 
@@ -44,9 +44,9 @@ class Loop(loop.Loop):
         loss.backward()
         if training.clip:
             clip(self.parameters, training.clip)
-        set_rate(state.optimizer, self._rate())
+        state.optimizer.rate = self._rate()
         state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
+        state.optimizer.zero_grad()
         if state.average:
             state.average.update(state.module)
         return loss.detach()

@@ -26,6 +26,7 @@ from amla.spec.graph import (
     Shape,
     padding,
 )
+from amla.trainers.cells import useful_taps
 from amla.trainers.torch.steps import Joint, Tap, steps
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -82,14 +83,6 @@ class Conv(nn.Module):
         """What is left of the padding of an axis where only these taps are used."""
         before, after = self.pads
         return before - taps[0] * self.dilation, after - (self.weight.shape[2] - taps[1]) * self.dilation
-
-
-def useful_taps(kernel: int, dilation: int, side: int) -> tuple[int, int]:
-    """The taps (first, one past the last) of an axis that meet a real pixel anywhere on a ``side`` of so many; all where
-    none does."""
-    before, _ = padding(kernel, dilation)
-    useful = [tap for tap in range(kernel) if abs(tap * dilation - before) < side]
-    return (useful[0], useful[-1] + 1) if useful else (0, kernel)
 
 
 class Norm(nn.Module):

@@ -2,14 +2,20 @@
 
 Weight decay acts on the weights of convolutions and dense layers; norms, scalars and biases are left alone, as is usual
 since arXiv 1706.05350 and 1812.01187 (section 3.1).
+
+The steps are torch's own, by its functional interface. Its classes would do the same, but the first of them that is made
+imports torch._dynamo, which takes longer than importing torch does: seconds in every process that trains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.rmsprop import rmsprop
+from torch.optim.sgd import sgd
 
 from amla.spec.training import SGD, AdamW, Clip, RMSprop
 from amla.trainers.surgery import STEP
@@ -17,32 +23,120 @@ from amla.trainers.surgery import STEP
 AnyOptimizer = SGD | AdamW | RMSprop
 
 
-def make_optimizer(how: AnyOptimizer, module: nn.Module) -> torch.optim.Optimizer:
-    """torch's own optimizer, with decayed and undecayed weights in two groups. The rate is set at every step.
+class Optimizer:
+    """One optimizer over a network's weights. ``rate`` is set before every step.
 
-    On a CPU its fused or grouped kernels: a network of many small branches has hundreds of weights, and going through
-    them one by one takes several times as long.
+    On a CPU by fused or grouped kernels: a network of many small branches has hundreds of weights, and going through them
+    one by one takes several times as long. ``decoupled``: whether Adam's decay is (arXiv 1711.05101), or is added to the
+    gradient.
     """
-    decayed = [p for p in module.parameters() if p.ndim > 1]
-    others = [p for p in module.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": how.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    fused = True if all(p.device.type == "cpu" for p in module.parameters()) else None
+
+    def __init__(
+        self,
+        how: AnyOptimizer,
+        decayed: Sequence[nn.Parameter],
+        others: Sequence[nn.Parameter] = (),
+        *,
+        decoupled: bool = True,
+    ) -> None:
+        self.how, self.decoupled = how, decoupled
+        self.groups = ((tuple(decayed), how.weight_decay), (tuple(others), 0.0))
+        self.rate = 0.1
+        self.state: dict[nn.Parameter, dict[str, Tensor]] = {}
+        self.fused = True if all(p.device.type == "cpu" for p in (*decayed, *others)) else None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move all weights that have a gradient."""
+        for weights, decay in self.groups:
+            moved = [weight for weight in weights if weight.grad is not None]
+            if moved:
+                self._move(moved, [weight.grad for weight in moved if weight.grad is not None], decay)
+
+    def zero_grad(self) -> None:
+        for weights, _ in self.groups:
+            for weight in weights:
+                weight.grad = None
+
+    def _move(self, moved: list[nn.Parameter], gradients: list[Tensor], decay: float) -> None:
+        how, rate, weights = self.how, self.rate, list[Tensor](moved)
+        slots = {slot: [self._remembered(weight)[slot] for weight in moved] for slot in slot_names(how)}
+        match how:
+            case SGD():
+                sgd(
+                    weights,
+                    gradients,
+                    [*slots["momentum_buffer"]] if how.momentum else [None] * len(moved),
+                    fused=self.fused,
+                    lr=rate,
+                    weight_decay=decay,
+                    momentum=how.momentum,
+                    nesterov=how.nesterov and how.momentum > 0,
+                    dampening=0.0,
+                    maximize=False,
+                )
+            case AdamW():
+                adam(
+                    weights,
+                    gradients,
+                    slots["exp_avg"],
+                    slots["exp_avg_sq"],
+                    [],
+                    slots[STEP],
+                    fused=self.fused,
+                    decoupled_weight_decay=self.decoupled,
+                    lr=rate,
+                    weight_decay=decay,
+                    beta1=how.beta1,
+                    beta2=how.beta2,
+                    eps=how.epsilon,
+                    amsgrad=False,
+                    maximize=False,
+                )
+            case RMSprop():
+                rmsprop(
+                    weights,
+                    gradients,
+                    slots["square_avg"],
+                    [],
+                    slots.get("momentum_buffer", []),
+                    slots[STEP],
+                    foreach=True,
+                    lr=rate,
+                    weight_decay=decay,
+                    alpha=how.decay,
+                    eps=how.epsilon,
+                    momentum=how.momentum,
+                    centered=False,
+                )
+
+    def _remembered(self, weight: nn.Parameter) -> dict[str, Tensor]:
+        """Zeros, at first."""
+        if weight not in self.state:
+            self.state[weight] = {slot: _zeros(weight, slot) for slot in slot_names(self.how)}
+        return self.state[weight]
+
+
+def slot_names(how: AnyOptimizer) -> tuple[str, ...]:
+    """What an optimizer remembers of each weight, as torch calls it."""
+    momentum = ("momentum_buffer",) if not isinstance(how, AdamW) and how.momentum else ()
     match how:
         case SGD():
-            nesterov = how.nesterov and how.momentum > 0
-            return torch.optim.SGD(groups, lr=0.1, momentum=how.momentum, nesterov=nesterov, fused=fused)
+            return momentum
         case AdamW():
-            return torch.optim.AdamW(groups, lr=0.1, betas=(how.beta1, how.beta2), eps=how.epsilon, fused=fused)
+            return (STEP, "exp_avg", "exp_avg_sq")
         case RMSprop():
-            return torch.optim.RMSprop(
-                groups, lr=0.1, alpha=how.decay, momentum=how.momentum, eps=how.epsilon, foreach=True
-            )
+            return (STEP, "square_avg", *momentum)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+def _zeros(weight: nn.Parameter, slot: str) -> Tensor:
+    return torch.zeros(()) if slot == STEP else torch.zeros_like(weight)
+
+
+def make_optimizer(how: AnyOptimizer, module: nn.Module) -> Optimizer:
+    """The optimizer of a network, with the weights that decay and those that do not."""
+    parameters = list(module.parameters())
+    return Optimizer(how, [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1])
 
 
 def clip(parameters: list[nn.Parameter], how: Clip) -> None:
@@ -53,48 +147,32 @@ def clip(parameters: list[nn.Parameter], how: Clip) -> None:
         nn.utils.clip_grad_value_(parameters, how.value)
 
 
-def slots(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+def slots(optimizer: Optimizer, module: nn.Module) -> dict[str, Tensor]:
     """What the optimizer remembers, as ``WEIGHT:SLOT`` -> tensor (``stage1/.../conv.weight:momentum_buffer``)."""
-    found: dict[str, Tensor] = {}
-    for name, parameter in module.named_parameters():
-        for slot, value in optimizer.state.get(parameter, {}).items():
-            if value is not None:
-                found[f"{name}:{slot}"] = torch.as_tensor(value)
-    return found
+    return {
+        f"{name}:{slot}": value
+        for name, parameter in module.named_parameters()
+        for slot, value in optimizer.state.get(parameter, {}).items()
+    }
 
 
 @torch.no_grad()
-def load_slots(optimizer: torch.optim.Optimizer, module: nn.Module, remembered: Mapping[str, Tensor]) -> None:
+def load_slots(optimizer: Optimizer, module: nn.Module, remembered: Mapping[str, Tensor]) -> None:
     """Put back what ``slots`` gave. A weight of which nothing is remembered begins anew, and so does one of which another
     kind of optimizer remembers something."""
     of_weight: dict[str, dict[str, Tensor]] = {}
     for key, value in remembered.items():
         name, slot = key.rsplit(":", 1)
         of_weight.setdefault(name, {})[slot] = value
-    expected = _slot_names(optimizer)
     for name, parameter in module.named_parameters():
         found = of_weight.get(name, {})
-        if set(found) == expected:
+        optimizer.state.pop(parameter, None)
+        if set(found) == set(slot_names(optimizer.how)):
             # in the weight's own memory layout: the fused kernels go by memory, not by index
             optimizer.state[parameter] = {
                 slot: value.reshape(()).clone() if slot == STEP else torch.empty_like(parameter).copy_(value)
                 for slot, value in found.items()
             }
-        elif of_weight and expected == {"momentum_buffer"}:
-            # the fused kernel takes buffers of all weights or of none; zeros are what it would begin with
-            optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
-
-
-def _slot_names(optimizer: torch.optim.Optimizer) -> set[str]:
-    """What an optimizer remembers of each weight."""
-    momentum = {"momentum_buffer"} if optimizer.defaults.get("momentum") else set()
-    match optimizer:
-        case torch.optim.SGD():
-            return momentum
-        case torch.optim.RMSprop():
-            return {"step", "square_avg"} | momentum
-        case _:
-            return {"step", "exp_avg", "exp_avg_sq"}
 
 
 class Average:

@@ -27,7 +27,7 @@ from amla.trainers.torch.data import Batches
 from amla.trainers.torch.instruments import Instruments
 from amla.trainers.torch.kernels import from_json, join
 from amla.trainers.torch.module import GraphModule
-from amla.trainers.torch.optim import Average, load_slots, make_optimizer, slots
+from amla.trainers.torch.optim import Average, Optimizer, load_slots, make_optimizer, slots
 from amla.trainers.torch.surgery import calibrate
 
 
@@ -52,7 +52,7 @@ class State:
     """A training as it stands between two steps."""
 
     module: GraphModule
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     average: Average | None
     instruments: Instruments
     counters: Counters

@@ -30,7 +30,7 @@ from amla.trainers.torch.evaluation import measured_on
 from amla.trainers.torch.instruments import provided
 from amla.trainers.torch.kernels import Rules, join, measured_rules, to_json, wait_for, worthwhile_dtypes
 from amla.trainers.torch.module import GraphModule
-from amla.trainers.torch.optim import clip, make_optimizer, set_rate
+from amla.trainers.torch.optim import clip, make_optimizer
 from amla.trainers.torch.score import score
 from amla.trainers.torch.train import train
 
@@ -127,7 +127,7 @@ def step_seconds(
     """
     module.train()
     optimizer = make_optimizer(training.optimizer, module)
-    set_rate(optimizer, 0.0)
+    optimizer.rate = 0.0
     parameters: list[nn.Parameter] = list(module.parameters())
     made_up = torch.Generator().manual_seed(0)
     x = torch.randn((training.batch_size, *module.graph.input_shape), generator=made_up).to(device)
