@@ -168,6 +168,12 @@ def test_strangers_change_nothing(port):
     assert ask(port, asked, [*strangers, ended(first)], total=2) == ask(port, asked, [ended(first)], total=2)
 
 
+def test_no_request_is_too_large(port):
+    asked = experiment()
+    stranger = trial({"architecture": "x" * 5_000_000})  # gRPC's default is 4 MiB
+    assert ask(port, asked, [stranger]) == ask(port, asked)
+
+
 CONDITIONS = ENUMS["TrialConditionType"]
 VALUES = st.sampled_from(["0.1", "0.9", "1e-3", "", "nan", "unavailable", "-0.5"])
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
 from amla.errors import SpecError
 from amla.spec.architecture import Branch, Layer, MacroArchitecture, Stage
 
@@ -86,6 +88,17 @@ def with_skips(network: MacroArchitecture, stage: str, layer: str, skips: Sequen
     found = find_layer(network, stage, layer)
     skips = tuple(sorted(set(skips), key=order.index))
     return with_layer(network, stage, found.model_copy(update={"skips": skips}))
+
+
+def dense(network: MacroArchitecture, place: str, layer: Layer) -> Layer:
+    """A layer with every skip that it could have."""
+    return layer.model_copy(update={"skips": dense_sources(network, *place.split("/"))})
+
+
+def drawn_skips(network: MacroArchitecture, place: str, layer: Layer, rng: np.random.Generator) -> Layer:
+    """A layer with each skip that it could have, with probability 1/2."""
+    drawn = tuple(source for source in dense_sources(network, *place.split("/")) if rng.random() < 0.5)
+    return layer.model_copy(update={"skips": drawn})
 
 
 def edited_skips(network: MacroArchitecture, stage: Stage, layer: Layer) -> Iterator[tuple[str, ...]]:

@@ -22,7 +22,10 @@ from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings, Supern
 from amla.spaces.edits import (
     Choices,
     choices_of,
+    dense,
     dense_sources,
+    drawn_skips,
+    each_layer,
     edited_operations,
     edited_skips,
     inner_width,
@@ -32,7 +35,7 @@ from amla.spaces.edits import (
     with_skips,
     without_layer,
 )
-from amla.spaces.limits import excess
+from amla.spaces.limits import excess, unlimited
 from amla.spaces.stems import conv_stem, one_more_halving, rungs
 from amla.spec.architecture import (
     DEFAULT_HEAD,
@@ -130,16 +133,17 @@ class EnvelopeSpace(SearchSpace):
 
     def initial(self) -> MacroArchitecture:
         """The EnvelopeNet itself: every layer with every branch, and dense skip inputs if skips are on."""
+        return self._initial
+
+    @cached_property
+    def _initial(self) -> MacroArchitecture:
         return self.envelope(self.layers)
 
     def envelope(self, depth: Sequence[int]) -> MacroArchitecture:
         """An EnvelopeNet with so many layers in each stage."""
         network = self.bare([[self.operations] * layers for layers in depth])
         if self.skips:
-            for stage in network.stages:
-                for layer in stage.layers:
-                    sources = dense_sources(network, stage.name, layer.name)
-                    network = with_skips(network, stage.name, layer.name, sources)
+            network = each_layer(network, partial(dense, network))
         return self.set_widths(network)
 
     def grow(self, network: MacroArchitecture, stage: str) -> MacroArchitecture:
@@ -173,10 +177,7 @@ class EnvelopeSpace(SearchSpace):
                 choices.append([self._subset(rng) for _ in range(depth)])
         network = self.bare(choices)
         if self.skips:
-            for stage in network.stages:
-                for layer in stage.layers:
-                    sources = [s for s in dense_sources(network, stage.name, layer.name) if rng.random() < 0.5]
-                    network = with_skips(network, stage.name, layer.name, sources)
+            network = each_layer(network, lambda place, layer: drawn_skips(network, place, layer, rng))
         return self.set_widths(network)
 
     def mutate(self, architecture: AnyArchitecture, rng: np.random.Generator) -> MacroArchitecture:
@@ -383,6 +384,8 @@ def suited_stem(problem: Problem, channels: int, halvings: int | None = None) ->
 def fitting_width(settings: EnvelopeSettings, problem: Problem) -> int:
     """The widest first stage, up to ``WIDTH`` channels, whose envelope keeps the limits; where none does, the narrowest."""
     least = len(settings.operations)
+    if unlimited(problem):
+        return max(WIDTH, least)
     for width in range(max(WIDTH, least), least, -1):
         space = EnvelopeSpace(settings.model_copy(update={"width": width}), problem)
         if excess(space.initial(), problem) is None:

@@ -99,7 +99,7 @@ class Loop(ABC):
             now = time.perf_counter()
             counters.seconds = now - self.began
             self._after(counters.step, loss)
-            if now - reported > REPORT:
+            if self._just_read() or now - reported > REPORT:  # each reading is told: early stopping counts them
                 reported = now
                 self._tell(loss)
             if now - saved > CHECKPOINT and not self._over():
@@ -194,6 +194,11 @@ class Loop(ABC):
             read = self._statistics()
             ranking = {block: values[settle.statistic] for block, values in read.items() if settle.statistic in values}
             self.counters.looks.append(ranking)
+
+    def _just_read(self) -> bool:
+        """Whether validation was read after this very step."""
+        last = self.counters.curve[-1] if self.counters.curve else None
+        return last is not None and last.accuracy is not None and last.step == self.counters.position
 
     def _reached(self, share: float) -> bool:
         """Whether this share of the budget is used."""
