@@ -77,7 +77,7 @@ def test_bad_trials_are_stopped_early(tmp_path):
     """Really: by the collector, at a report of theirs, on the service's rule; and the search goes on with what they had."""
     stopping = ("--early-stopping", "amla-medianstop,min_trials_required=1,start_step=2")
     words = ("--searcher", "random", "--form", "parameters", *stopping)
-    manifest = manifest_of(tmp_path, *words, iterations=None, search_steps=40, trials=5, hyperparameters=RATES)
+    manifest = manifest_of(tmp_path, *words, iterations=None, search_steps=160, trials=4, hyperparameters=RATES)
     katib = taken_through(manifest, tmp_path)
     ends = [trial["status"]["conditions"][-1]["type"] for trial in katib.trials]
     assert ends.count("EarlyStopped") >= 1
