@@ -170,7 +170,10 @@ def train(
     weights: Annotated[
         Path | None, typer.Option(help="Folder of weights to begin with: a run's, or one of `amla convert`.")
     ] = None,
-    prune: Annotated[int, typer.Option(min=0, help="Branches to take away first, the weakest, one by one.")] = 0,
+    prune: Annotated[
+        int | None,
+        typer.Option(min=1, help="Branches to take away first, the weakest, one by one.", show_default=False),
+    ] = None,
     executor: ExecutorOption = None,
     name: NameOption = None,
     assignments: SetOption = None,
@@ -181,7 +184,7 @@ def train(
 ) -> None:
     """Train one given network, test it once, and export it."""
     options = dict(locals())
-    for key in ("architecture", "weights", "prune", "assignments", "out", "store", "quiet", "as_json"):
+    for key in ("architecture", "weights", "assignments", "out", "store", "quiet", "as_json"):
         options.pop(key)
     from amla.cli.files import read_text
     from amla.engine.options import spec_of
@@ -189,9 +192,8 @@ def train(
 
     network = parse_architecture(read_text(architecture))
     said = {key: value for key, value in options.items() if value is not None}
-    settings: dict[str, object] = {"architecture": network.to_data()}
-    settings |= ({"weights": str(weights.resolve())} if weights else {}) | ({"branches": prune} if prune else {})
-    said |= {"searcher": "prune" if prune else "fixed", "settings": settings}
+    said |= {"weights": str(weights.resolve())} if weights else {}
+    said |= {"searcher": "prune" if prune else "fixed", "settings": {"architecture": network.to_data()}}
     _start(spec_of(with_settings(said, assignments)), out, store, quiet, as_json)
 
 

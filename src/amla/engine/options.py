@@ -23,6 +23,8 @@ SHORT: dict[str, str] = {
     "criterion": "settings.criterion",
     "mode": "settings.mode",
     "iterations": "settings.iterations",
+    "weights": "settings.weights",
+    "prune": "settings.branches",
     "width": "space_settings.width",
     "layers": "space_settings.layers",
     "max_layers": "space_settings.max_layers",
