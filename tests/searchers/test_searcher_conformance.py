@@ -4,10 +4,13 @@ from typing import Any, ClassVar
 
 import pytest
 
+from amla.errors import SearchError
+from amla.searchers.prune import Prune, PruneSettings
 from amla.spec.experiment import Objective, Problem
 from amla.spec.hyperparameters import Choice, Integer, Real
 from amla.spec.lower import lower
 from amla.spec.training import Budget
+from amla.spec.trial import Failure, Result, Trial
 from amla.testing.searchers import SearcherSuite
 
 
@@ -152,6 +155,18 @@ class TestPrune(SearcherSuite):
         network = EnvelopeSpace(EnvelopeSettings(width=8), self.problem).initial()
         graph = lower(network, self.problem.input_shape, self.problem.num_classes)
         type(self).settings = {"architecture": GraphArchitecture(graph=graph).to_data(), "branches": 3}
+
+    def test_it_ends_where_nothing_can_be_trained(self) -> None:
+        searcher = Prune(PruneSettings.parse(self.settings), self.problem)
+        for number in range(3):
+            spec = searcher.suggest([], number)
+            assert spec is not None
+            failure = Result(failure=Failure(kind="nan", reason="the loss is not a number"))
+            searcher.observe(
+                [Trial(number=number, seed=0, state="failed", finished_seq=number, spec=spec, result=failure)]
+            )
+        with pytest.raises(SearchError, match="3 times in a row, at last by: the loss is not a number"):
+            searcher.suggest([], 3)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from amla.spaces.envelope import (
     EnvelopeSpace,
     fitting_width,
     suited_layers,
-    suited_stem,
 )
+from amla.spaces.stems import suited_stem
 from amla.spec.architecture import Auxiliary, Branch, ConvStep, MacroArchitecture, Placement, parse_architecture
 from amla.spec.costs import costs
 from amla.spec.experiment import Limits, Problem

@@ -54,6 +54,13 @@ def drawn_within(
     raise SearchError(f"{tries} networks in a row are too large; {broken}")
 
 
+def given_up(what: str, failed: Sequence[Trial]) -> SearchError:
+    """The end of a search that can only try the same again, and has: what failed, how often, and why at last."""
+    result = failed[-1].result
+    why = f"at last by: {result.failure.reason}" if result and result.failure else "for no reason given"
+    return SearchError(f"{what} failed {len(failed)} times in a row, {why}")
+
+
 class Searcher(ABC, Generic[S]):
     """A search algorithm. Pure: no I/O, no clock, no global random state; ``problem.rng(number)`` is its only chance.
 

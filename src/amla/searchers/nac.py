@@ -20,9 +20,9 @@ from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field, JsonValue
 
-from amla.errors import ConfigError, SearchError, SpecError
+from amla.errors import ConfigError, SpecError
 from amla.searchers import nac_phases as phases
-from amla.searchers.base import Searcher, envelope_space
+from amla.searchers.base import Searcher, envelope_space, given_up
 from amla.searchers.nac_criteria import CriterionSettings, Scores, agreement_at_half, measure_of, scores_of, settles
 from amla.spaces.edits import links_of
 from amla.spaces.envelope import EnvelopeSpace
@@ -187,9 +187,7 @@ class NAC(Searcher[NACSettings]):
         if active or self.finished:
             return None
         if len(self.failed) >= self.settings.max_failures:
-            raise SearchError(
-                f"nac: iteration {len(self.chain)} failed {len(self.failed)} times in a row, {_reason(self.failed[-1])}"
-            )
+            raise given_up(f"nac: iteration {len(self.chain)}", self.failed)
         if not self.chain:
             return self._truncated(phases.initialise(self.space), {})
         if len(self.chain) < self.settings.iterations:
@@ -315,9 +313,3 @@ def _scalars(result: Result | None) -> Scores:
     """The learned scalar of every skip connection, by its name."""
     statistics = result.statistics if result else {}
     return {block: values["scalar"] for block, values in statistics.items() if "scalar" in values}
-
-
-def _reason(trial: Trial) -> str:
-    return (
-        f"at last by: {trial.result.failure.reason}" if trial.result and trial.result.failure else "for no reason given"
-    )

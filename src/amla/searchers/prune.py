@@ -12,13 +12,16 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from amla.searchers.base import Searcher, SearcherSettings
+from amla.searchers.base import Searcher, SearcherSettings, given_up
 from amla.spec.architecture import Architecture, GraphArchitecture
 from amla.spec.branches import prunable, pruned
 from amla.spec.experiment import Problem
 from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.spec.trial import Trial, TrialSpec
+
+#: How often in a row a trial may fail.
+TRIES = 3
 
 
 class PruneSettings(SearcherSettings):
@@ -43,16 +46,22 @@ class Prune(Searcher[PruneSettings]):
         super().__init__(settings, problem)
         self.last: Trial | None = None
         self.taken = 0
+        self.failed: list[Trial] = []  # since the last one that was done
 
     def observe(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
             if trial.state == "done":
                 self.last = trial
                 self.taken += trial.spec.purpose == "search"
+                self.failed = []
+            else:
+                self.failed.append(trial)
 
     def suggest(self, active: Sequence[Trial], number: int) -> TrialSpec | None:  # noqa: ARG002  # the contract's names
         if active or self.finished:
             return None
+        if len(self.failed) >= TRIES:
+            raise given_up("prune: the training", self.failed)
         if self.last is None:
             begun = {"origin": self.settings.weights, "inherit": "weights"} if self.settings.weights else {}
             return self._spec(self.settings.architecture, last=False, **begun)

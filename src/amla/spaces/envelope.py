@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from amla.errors import SpecError
-from amla.spaces import envelope_decisions, envelope_supernet, stems
+from amla.spaces import envelope_decisions, envelope_supernet
 from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings, Supernet
 from amla.spaces.edits import (
     Choices,
@@ -36,7 +36,7 @@ from amla.spaces.edits import (
     without_layer,
 )
 from amla.spaces.limits import excess, unlimited
-from amla.spaces.stems import conv_stem, one_more_halving, rungs
+from amla.spaces.stems import one_more_halving, rungs, suited_stem
 from amla.spec.architecture import (
     DEFAULT_HEAD,
     Branch,
@@ -373,12 +373,6 @@ def suited_layers(problem: Problem) -> tuple[int, ...]:
     """Layers of each stage: two, and a stage for every halving of the image down to about 6 pixels (at most 3)."""
     side = max(problem.input_shape[1:])
     return (2,) * min(3, max(1, int(math.log2(max(side, 6) / 6)) + 1))
-
-
-def suited_stem(problem: Problem, channels: int, halvings: int | None = None) -> tuple[Step, ...]:
-    """A convolution, or as many of stride 2 as there are ``halvings``: by default as bring large images to at most 64
-    pixels a side."""
-    return conv_stem(channels, stems.halvings(problem) if halvings is None else halvings)
 
 
 def fitting_width(settings: EnvelopeSettings, problem: Problem) -> int:

@@ -34,6 +34,12 @@ def conv_stem(channels: int, halved: int, *, ends_in_activation: bool = True) ->
     )
 
 
+def suited_stem(problem: Problem, channels: int, halved: int | None = None) -> tuple[Step, ...]:
+    """A convolution, or as many of stride 2 as the image is ``halved``: by default as bring large images to at most 64
+    pixels a side."""
+    return conv_stem(channels, halvings(problem) if halved is None else halved)
+
+
 def rungs(ladder: Iterable[dict[str, JsonValue]], fixed: Collection[str]) -> Iterator[dict[str, JsonValue]]:
     """Every rung without the settings that are ``fixed``, once."""
     seen: list[dict[str, JsonValue]] = []
