@@ -371,6 +371,19 @@ def test_the_final_training_gets_the_time_that_is_left(made: Make) -> None:
     assert store.trials("tiny")[-2].spec.budget == Budget(steps=3)
 
 
+def test_a_fitted_final_training_takes_no_more_than_what_is_left(made: Make) -> None:
+    """The steps were fitted by a measurement: 10 s, and the search takes 8. Where it took all of them, 5 % are left."""
+    for name, seconds, trials, left in (("a", 2.0, "ssss", 2.0), ("slow", 4.0, "sss", 0.5)):
+        store = made(name, time_budget=10.0, trials=4, measured={"fitted": {}})
+        run(store, Scripted(seconds=seconds))
+        assert purposes(store) == f"{trials}ft"
+        final = store.trials("tiny")[-2].spec
+        assert (final.budget, final.within) == (store.experiment("tiny").problem.final_budget, left)
+    store = made("said", time_budget=10.0, trials=4, measured={"fitted": {}}, final_budget=Budget(steps=3))
+    run(store, Scripted(seconds=2.0))
+    assert store.trials("tiny")[-2].spec.within is None
+
+
 # ------------------------------------------------------------------------------------------------------------------ stop
 def test_stopped_and_resumed_it_is_as_if_nothing_had_happened(made: Make) -> None:
     reference, store = made("reference", jobs=2), made("stopped", jobs=2)

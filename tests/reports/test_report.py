@@ -267,6 +267,19 @@ def test_the_experiment_file_gives_the_same_experiment() -> None:
         ExperimentSpec.parse(yaml.safe_load(text) | {"unknown": 1})
 
 
+def test_a_final_training_cut_for_time_is_told(tmp_path: Path) -> None:
+    *before, final = [trial for trial in nac_trials() if trial.spec.purpose != "test"]
+    assert final.result
+    asked = Budget(steps=final.result.cost.steps + 7)
+    cut = final.model_copy(update={"spec": final.spec.model_copy(update={"budget": asked, "within": 9.0})})
+    for trials, words in (([*before, final], ""), ([*before, cut], "7 steps")):
+        write_run(experiment(), trials, None, tmp_path)
+        for name in ("experiment.yaml", "report.html"):
+            text = (tmp_path / name).read_text()
+            assert ("7 steps" in text) == bool(words)
+    assert ExperimentSpec.parse(yaml.safe_load((tmp_path / "experiment.yaml").read_text()))
+
+
 # -------------------------------------------------------------------------------------------------------- charts and words
 def test_charts_leave_out_what_is_no_number() -> None:
     assert line_chart("t", "x", [Line("a", "#000000", [(0, math.nan), (1, math.inf)])]) == ""

@@ -19,7 +19,7 @@ from amla.spec.data import Split
 from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.spec.training import Budget, Constant, Cosine, OneCycle, Training
-from amla.spec.trial import Job, Progress, Resources
+from amla.spec.trial import Job, Point, Progress, Resources
 from amla.testing.trainers import DIGITS, PLAIN, TrainerSuite, figures, network, stopping_at
 from amla.trainers import loop
 from amla.trainers.base import Trainer
@@ -144,6 +144,32 @@ def test_a_warm_up_lasts_epochs_whatever_the_budget_counts(tmp_path: Path, data:
     assert timed.batches.per_epoch == 8
     timed.state.counters.position, timed.state.counters.seconds = 3, 0.1
     assert timed._rate() == pytest.approx(0.5)
+
+
+def test_steps_for_which_there_is_no_time_are_left_out(tmp_path: Path, data: Dataset) -> None:
+    """100 steps within 10 s: at 0.2 s a step there is time for 50; what the first one took is not believed."""
+    cosine = PLAIN.model_copy(update={"schedule": Cosine(rate=1.0)})
+    cut = a_loop(tmp_path / "0", data, cosine, budget=Budget(steps=100), horizon=Budget(steps=300), within=10.0)
+    counters = cut.state.counters
+    counters.curve.append(Point(step=5, seconds=1.0, loss=1.0))
+
+    def at(step: int, seconds: float) -> tuple[int | None, float, bool]:
+        counters.step = counters.position = step
+        counters.seconds = seconds
+        counters.curve.append(Point(step=step, seconds=seconds, loss=1.0))
+        cut._fit_within()
+        return cut.steps, cut.horizon, cut._over()
+
+    assert at(7, 0.9) == (100, 300.0, False)  # too early to tell
+    assert at(15, 3.0) == (50, 250.0, False)
+    assert max(step for step in cut.marks) == 50
+    resumed = a_loop(tmp_path / "1", data, cosine, budget=Budget(steps=100), horizon=Budget(steps=300), within=10.0)
+    resumed.state.counters.cut = counters.cut
+    again = Loop(resumed.job, data, resumed.state, resumed.batches, "float32", lambda progress: True)
+    assert (again.steps, again.horizon) == (50, 250.0)
+    assert at(45, 5.0) == (95, 295.0, False)  # it was another program's doing
+    assert at(85, 5.5) == (100, 300.0, False)
+    assert at(90, 10.0) == (90, 290.0, True)
 
 
 def test_snapshots_of_a_budget_in_seconds(tmp_path: Path, data: Dataset) -> None:

@@ -19,6 +19,7 @@ from amla.api import SearchResult, Watch
 from amla.engine.prepare import describe
 from amla.engine.rehearsal import make_searcher, rehearse
 from amla.engine.store import Store, default_url
+from amla.engine.summary import left_out
 from amla.reports.words import phrase
 from amla.spec.experiment import Experiment
 from amla.spec.trial import Progress as Told
@@ -213,7 +214,9 @@ def print_result(result: SearchResult) -> None:
     table.add_row("search", f"{seconds['search']:.1f} s")
     if seconds["selection"]:
         table.add_row("selection", f"{seconds['selection']:.1f} s")
-    table.add_row("final training", f"{seconds['final']:.1f} s")
+    left = left_out(result.trials)
+    told = f", {left} steps left out: no time" if left else ""
+    table.add_row("final training", f"{seconds['final']:.1f} s{told}")
     table.add_row("device", str(summary.get("device", "")))
     console.print(table)
     console.print(f"everything is in {result.folder}; begin with {result.folder / 'report.html'}", soft_wrap=True)

@@ -26,8 +26,8 @@ from amla.spec.trial import Result, Trial, TrialSpec
 TRIES = 2
 #: In the memo of a final trial that the scheduler has issued: the searcher is not shown it.
 CLOSING = "closing"
-#: With ``exact_time``: the share of the budget that the search leaves to the final training, and the least that this gets
-#: where a trial has overrun it.
+#: With ``exact_time``: the share of the budget that the search leaves to the final training; and the least that this gets
+#: of any time budget, however long the search has taken.
 FINAL_SHARE, FINAL_LEAST = 0.3, 0.05
 
 
@@ -48,6 +48,7 @@ class Planner:
 
     def __init__(self, experiment: Experiment) -> None:
         self.id, self.spec, self.problem = experiment.id, experiment.spec, experiment.problem
+        self.fitted = "fitted" in experiment.measured  # to the time budget, by a measurement that may be wrong
         self.valid_seconds = float(str(experiment.measured.get("valid_seconds", 0.0)))
         self.searcher = self._fresh()
         self._shown: list[int] = []
@@ -107,7 +108,8 @@ class Planner:
         budget = self.spec.time_budget
         if budget is None:
             return False
-        return search_seconds(shown) >= budget * (1.0 - FINAL_SHARE if self._by_the_clock else 1.0)
+        left = 0.0 if not self._by_the_clock else FINAL_SHARE if self.spec.exact_time else FINAL_LEAST
+        return search_seconds(shown) >= budget * (1.0 - left)
 
     def _checked(self, spec: TrialSpec, trials: Sequence[Trial]) -> TrialSpec:
         parent = spec.parent
@@ -117,21 +119,25 @@ class Planner:
             )
         return self._timed(spec, trials)
 
-    # ----------------------------------------------------------------------------------------------------------- exact time
+    # ------------------------------------------------------------------------------------------------------- a time budget
     @property
     def _by_the_clock(self) -> bool:
-        """Whether the final training gets what is left of the time budget."""
-        return self.spec.exact_time and self.spec.time_budget is not None and self.spec.final_budget is None
+        """Whether the final training gets what is left of the time budget: exactly that, or no more."""
+        timed = self.spec.time_budget is not None and (self.spec.exact_time or self.fitted)
+        return timed and self.spec.final_budget is None
 
     def _timed(self, spec: TrialSpec, trials: Sequence[Trial]) -> TrialSpec:
-        """The final training for the seconds that are really left once its network has been read on validation. It is
-        stored with the trial, so that a resume repeats it. Its schedule ends with it."""
+        """The final training within the seconds that are really left once its network has been read on validation; with
+        ``exact_time``, for all of them, whatever its steps. They are stored with the trial, so that a resume repeats it. Its
+        schedule ends with it."""
         whole = self.spec.time_budget
         if whole is None or not self._by_the_clock or spec.purpose != "final":
             return spec
         left = whole - trained_seconds(trials) - self._evaluate_seconds(spec, trials)
         seconds = round(max(left, FINAL_LEAST * whole), 3)
-        return spec.model_copy(update={"budget": Budget(seconds=seconds), "horizon": None})
+        if self.spec.exact_time:
+            return spec.model_copy(update={"budget": Budget(seconds=seconds), "horizon": None})
+        return spec.model_copy(update={"within": seconds})
 
     def _evaluate_seconds(self, spec: TrialSpec, trials: Sequence[Trial]) -> float:
         """How long one reading of the validation split takes this network: in proportion to its multiply-adds, for a

@@ -40,6 +40,14 @@ def summary(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
+def left_out(trials: Sequence[Trial]) -> int:
+    """Steps that the final training left out, because there was no time for them (``TrialSpec.within``)."""
+    final = next((t for t in reversed(trials) if t.spec.purpose == "final" and t.state == "done"), None)
+    if final is None or final.result is None or final.spec.within is None:
+        return 0
+    return (final.spec.budget.steps or final.result.cost.steps) - final.result.cost.steps
+
+
 def search_seconds(trials: Sequence[Trial]) -> float:
     """Seconds that searching has cost so far, choosing among what was found included."""
     return _seconds(trials, "search") + _seconds(trials, "selection")

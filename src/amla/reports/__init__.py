@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from amla import artifacts
+from amla.engine.summary import left_out
 from amla.reports.figures import diagrams, picture
 from amla.reports.report import write_report
 from amla.spec.data import DatasetInfo
@@ -21,7 +22,7 @@ def write_run(experiment: Experiment, trials: Sequence[Trial], info: DatasetInfo
     """Write ``report.html``, ``diagram.svg`` (the final network) and ``diagrams/NUMBER.svg`` (each beside the one before
     it), ``experiment.yaml`` and ``architecture.json``. Returns where they are."""
     written = [write_report(experiment, trials, info, folder), *write_diagrams(experiment, trials, folder)]
-    files = {"experiment.yaml": experiment_yaml(experiment)}
+    files = {"experiment.yaml": experiment_yaml(experiment, trials)}
     final = _final(trials)
     if final:
         files["architecture.json"] = final.spec.architecture.to_json(indent=2) + "\n"
@@ -48,8 +49,9 @@ def _final(trials: Sequence[Trial]) -> Trial | None:
     return done[-1] if done else None
 
 
-def experiment_yaml(experiment: Experiment) -> str:
-    """The experiment as a file that runs it again, to the same result: what was chosen or measured is written out."""
+def experiment_yaml(experiment: Experiment, trials: Sequence[Trial] = ()) -> str:
+    """The experiment as a file that runs it again, to the same result: what was chosen or measured is written out. Where the
+    time budget cut the final training, the file says so and trains to the end."""
     problem = experiment.problem
     spec = experiment.spec.to_data()
     training = problem.training.to_data()
@@ -68,4 +70,6 @@ def experiment_yaml(experiment: Experiment) -> str:
     if experiment.spec.exact_time and experiment.spec.time_budget:  # the clock decides again
         spec |= {"time_budget": experiment.spec.time_budget, "final_budget": experiment.spec.final_budget}
     text = yaml.safe_dump({key: value for key, value in spec.items() if value is not None}, sort_keys=False)
-    return f"# {experiment.id}: run it again with `amla run experiment.yaml`\n{text}"
+    left = left_out(trials)
+    cut = f"# the time budget cut the final training by {left} steps; this file makes them too\n" if left else ""
+    return f"# {experiment.id}: run it again with `amla run experiment.yaml`\n{cut}{text}"

@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from amla import artifacts
-from amla.engine.summary import summary, tuned_values
+from amla.engine.summary import left_out, summary, tuned_values
 from amla.reports import figures, words
 from amla.reports.charts import short
 from amla.spec.costs import costs
@@ -43,7 +43,7 @@ def report(experiment: Experiment, trials: Sequence[Trial], info: DatasetInfo | 
         summary=summary(experiment, trials),
         total=sum(t.result.cost.seconds for t in trials if t.result),
         final=Markup(figures.picture(experiment, final, None, "The final network")) if final else None,
-        asked=_asked(experiment),
+        asked=_asked(experiment, trials),
         rows=[_row(experiment, trial) for trial in networks],
         curves=[Markup(chart) for chart in figures.curves(trials)],
         cost_charts=[Markup(chart) for chart in figures.cost_charts(trials)],
@@ -91,13 +91,14 @@ def _shown(networks: Sequence[Trial]) -> list[Trial]:
     return [trial for trial in networks if trial.number in kept]
 
 
-def _asked(experiment: Experiment) -> list[tuple[str, list[tuple[str, str]]]]:
+def _asked(experiment: Experiment, trials: Sequence[Trial]) -> list[tuple[str, list[tuple[str, str]]]]:
     """What was searched and how, in groups of (name, value)."""
     spec, problem = experiment.spec, experiment.problem
     objectives = ", ".join(f"{objective.direction} {objective.metric}" for objective in problem.objectives)
     run = {
         "search trial": problem.budget.to_data(),
         "final training": problem.final_budget.to_data(),
+        "left out of it for time": f"{left} steps" if (left := left_out(trials)) else None,
         "trials at most": problem.trials,
         "time budget": words.duration(spec.time_budget) if spec.time_budget else None,
         "objective": objectives,

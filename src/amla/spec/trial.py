@@ -49,12 +49,16 @@ class TrialSpec(Document):
 
     ``parent`` is the number of a finished trial whose train state this one begins from: its ``weights`` only, or its
     ``state`` (weights, momentum, averages, and the place in one learning-rate schedule of length ``horizon``, which all
-    trials of the chain share). ``budget`` counts from where the parent stopped.
+    trials of the chain share). ``budget`` counts from where the parent stopped. The
+    schedule gets shorter with a training that is not over ``within`` its seconds.
     """
 
     architecture: Architecture
     training: Training = Training()
     budget: Budget
+    within: float | None = Field(
+        None, gt=0.0, description="seconds: where the budget's steps would take longer, the last ones are left out"
+    )
     horizon: Budget | None = None
     instruments: tuple[str, ...] = ()
     snapshots: tuple[float, ...] = Field((), description="shares of the budget at which statistics are read as well")

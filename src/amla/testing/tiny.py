@@ -201,7 +201,9 @@ class TinySearcher(Searcher[TinySettings]):
         return done if self.settings.own_final else len(self.seen) >= self.settings.trials
 
 
-def experiment(folder: str, id: str = "tiny", **spec: Any) -> Experiment:
+def experiment(
+    folder: str, id: str = "tiny", measured: Mapping[str, JsonValue] | None = None, **spec: Any
+) -> Experiment:
     """An experiment with the tiny plug-ins; ``spec`` are keys of ``ExperimentSpec``."""
     asked = ExperimentSpec.parse({"dataset": DATASET, "searcher": SEARCHER, "trainer": TRAINER} | spec)
     problem = Problem(
@@ -214,7 +216,14 @@ def experiment(folder: str, id: str = "tiny", **spec: Any) -> Experiment:
         final_budget=asked.final_budget or Budget(steps=10),
         trials=asked.trials,
     )
-    return Experiment(id=id, created="2026-01-01T00:00:00+00:00", spec=asked, problem=problem, folder=folder)
+    return Experiment(
+        id=id,
+        created="2026-01-01T00:00:00+00:00",
+        spec=asked,
+        problem=problem,
+        folder=folder,
+        measured=dict(measured or {}),
+    )
 
 
 def job(folder: str, number: int = 0, attempt: int = 0, steps: int = 6, **settings: JsonValue) -> Job:

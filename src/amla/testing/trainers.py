@@ -227,6 +227,15 @@ class TrainerSuite:
         assert result.cost.steps >= 1
         assert 0.3 <= result.cost.seconds < 5.0  # readings of the validation split are part of them
 
+    def test_a_budget_in_steps_is_cut_to_its_seconds(self, tmp_path: Path, data: Dataset) -> None:
+        cut = self.trainer().train(self.job(tmp_path / "0", budget=Budget(steps=10**6), within=1.5), data)
+        assert 1 <= cut.cost.steps < 10**6
+        assert cut.cost.train_seconds < 5.0
+        one, other = (
+            self.trainer().train(self.job(tmp_path / f"{within}", within=within), data) for within in (None, 1000.0)
+        )
+        assert one.metrics == other.metrics
+
     def test_a_loss_that_is_no_number_ends_the_trial(self, tmp_path: Path, data: Dataset) -> None:
         training = PLAIN.model_copy(update={"schedule": Constant(rate=1e30)})
         with pytest.raises(TrialFailure) as failure:

@@ -47,6 +47,7 @@ class Counters:
     seconds: float = 0.0
     evaluate_seconds: float = 0.0
     seconds_before: float = 0.0  # of training in the chain, before this trial
+    cut: int = 0  # steps of the budget that there is no time for, as far as is known
     curve: list[Point] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     looks: list[dict[str, float]] = field(default_factory=list)  # the ranking at each look, for ``Settle``

@@ -32,6 +32,8 @@ CHECK = 20
 EVALUATIONS, EVALUATION_SHARE = 10, 0.05
 #: Points of the learning curve, evaluated ones among them.
 POINTS = 40
+#: Share of the seconds that a trial may take after which its pace is believed.
+BELIEVED = 0.1
 
 
 class BatchStream(Protocol):
@@ -56,9 +58,9 @@ class Loop(ABC):
         self.job, self.data, self.counters, self.losses = job, data, counters, losses
         self.batches, self.report = batches, report
         self.training = job.spec.training
-        self.steps = job.spec.budget.in_steps(batches.count, self.training.batch_size)
-        self.horizon, self.horizon_seconds = self._horizon()
-        self.marks = self._marks()
+        self.asked = job.spec.budget.in_steps(batches.count, self.training.batch_size)
+        self.length, self.horizon_seconds = self._length()
+        self._cut(counters.cut)
         self.began = time.perf_counter() - counters.seconds
 
     # ------------------------------------------------------------------------------------------------- what a library does
@@ -144,7 +146,7 @@ class Loop(ABC):
             artifacts={"model": MODEL, "state": STATE},
         )
 
-    def _horizon(self) -> tuple[float, float | None]:
+    def _length(self) -> tuple[float, float | None]:
         """The length of the schedule, in steps; where it is given in seconds, those (the first number means nothing then).
 
         Without a horizon of its own, the schedule ends where this trial does.
@@ -168,9 +170,30 @@ class Loop(ABC):
         counters = self.counters
         if counters.step and self._settled():
             return True
-        if self.steps is not None:
-            return counters.step >= self.steps
-        return self._clock() >= (self.job.spec.budget.seconds or 0.0)
+        if self.steps is None:
+            return self._clock() >= (self.job.spec.budget.seconds or 0.0)
+        within = self.job.spec.within
+        return counters.step >= self.steps or (within is not None and self._clock() >= within)
+
+    def _cut(self, steps: int) -> None:
+        """Leave out the last so many steps of the budget, and as many of the schedule."""
+        self.counters.cut = steps
+        self.steps = None if self.asked is None else self.asked - steps
+        self.horizon = self.length - steps
+        self.marks = self._marks()
+
+    def _fit_within(self) -> None:
+        """Where the trial may take so many seconds only: as many of its steps as there is time for at the pace so far.
+
+        The pace is that since the first point of the curve: what comes before the first step may take long.
+        """
+        counters, within, clock = self.counters, self.job.spec.within, self._clock()
+        if within is None or self.asked is None or len(counters.curve) < 2 or clock < BELIEVED * within:
+            return
+        first = counters.curve[0]
+        pace = (clock - first.seconds) / (counters.position - first.step)
+        affordable = counters.step + max(0, int((within - clock) / pace))
+        self._cut(max(0, self.asked - affordable))
 
     def _clock(self) -> float:
         """Seconds of this trial that count against a budget in seconds: readings of the validation split are part of them."""
@@ -186,6 +209,7 @@ class Loop(ABC):
                 self._point(self._evaluate() if self._affordable() else None)
         elif step in self.marks:
             self._point(self._evaluate() if self.marks[step] else None)
+            self._fit_within()
         snapshots, wanted = self.counters.snapshots, sorted(self.job.spec.snapshots)
         while len(snapshots) < len(wanted) and self._reached(wanted[len(snapshots)]):
             snapshots.append(Snapshot(step=step, statistics=self._statistics()))
@@ -226,7 +250,7 @@ class Loop(ABC):
     def _marks(self) -> dict[int, bool]:
         """Steps at which the learning curve gets a point, and whether the validation split is read there.
 
-        They follow from the budget alone, never from the clock, so that a result does not depend on the machine's speed.
+        They follow from the steps alone, not from the clock, so that a result does not depend on the machine's speed.
         """
         if self.steps is None:
             return {}
