@@ -29,6 +29,8 @@ CLOSING = "closing"
 #: With ``exact_time``: the share of the budget that the search leaves to the final training; and the least that this gets
 #: of any time budget, however long the search has taken.
 FINAL_SHARE, FINAL_LEAST = 0.3, 0.05
+#: Of a time budget that was fitted: what is left over at the end, as a reading may take longer than the one before.
+SLACK = 0.01
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,10 @@ class Planner:
         if whole is None or not self._by_the_clock or spec.purpose != "final":
             return spec
         left = whole - trained_seconds(trials) - self._evaluate_seconds(spec, trials)
-        seconds = round(max(left, FINAL_LEAST * whole), 3)
         if self.spec.exact_time:
+            seconds = round(max(left, FINAL_LEAST * whole), 3)
             return spec.model_copy(update={"budget": Budget(seconds=seconds), "horizon": None})
-        return spec.model_copy(update={"within": seconds})
+        return spec.model_copy(update={"within": round(max(left - SLACK * whole, FINAL_LEAST * whole), 3)})
 
     def _evaluate_seconds(self, spec: TrialSpec, trials: Sequence[Trial]) -> float:
         """How long one reading of the validation split takes this network: in proportion to its multiply-adds, for a
