@@ -8,7 +8,6 @@ The edits are pure functions on a ``MacroArchitecture``; NAC's phases and every 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, partial
 from typing import Annotated
@@ -17,7 +16,7 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from amla.errors import SpecError
-from amla.spaces import envelope_decisions, envelope_supernet
+from amla.spaces import envelope_decisions, envelope_members, envelope_supernet
 from amla.spaces.base import AnyArchitecture, SearchSpace, SpaceSettings, Supernet
 from amla.spaces.edits import (
     Choices,
@@ -57,7 +56,6 @@ WIDTH = 16
 #: Those that a time budget chooses from, and from where on a stage has a layer more.
 WIDTHS = (96, 64, 48, 32, 24, 16, 12, 8)
 WIDE = 48
-_LAYER_NAME = re.compile(r"layer[1-9][0-9]*")
 Count = Annotated[int, Field(ge=1, le=1000)]
 #: Makes a neighbour.
 Edit = Callable[[], MacroArchitecture]
@@ -196,16 +194,7 @@ class EnvelopeSpace(SearchSpace):
     def contains(self, architecture: AnyArchitecture) -> bool:
         """NAC's last growth may reach ``max_layers`` + 1, as published, so a stage may have one layer more than that. A
         network whose freed channels have lapsed is narrower than the space's."""
-        if not isinstance(architecture, MacroArchitecture) or architecture.auxiliaries:
-            return False
-        if (architecture.stem, architecture.head, architecture.style) != (self.stem, self.head, self.style):
-            return False
-        if [stage.name for stage in architecture.stages] != [f"stage{s}" for s in range(1, len(self.layers) + 1)]:
-            return False
-        stages = enumerate(architecture.stages)
-        if not all(self._has_stage(architecture, index, stage) for index, stage in stages):
-            return False
-        return architecture == self.set_widths(architecture)
+        return envelope_members.contains(self, architecture)
 
     def decisions(self) -> dict[str, tuple[str, ...]]:
         return dict(self._decisions)
@@ -306,28 +295,6 @@ class EnvelopeSpace(SearchSpace):
         places = [*range(layers), *(int(rng.integers(layers)) for _ in range(blocks - layers))]
         drawn = [str(rng.choice(self.operations)) for _ in places]
         return [tuple(op for op, place in zip(drawn, places, strict=True) if place == layer) for layer in range(layers)]
-
-    def _has_stage(self, network: MacroArchitecture, index: int, stage: Stage) -> bool:
-        """Whether depth, layers, branches and skips of a stage are the space's."""
-        least, most = self.layers[index], max(self.layers[index], self.max_layers[index] + 1)
-        if self.blocks and (len(stage.layers), sum(len(layer.branches) for layer in stage.layers)) != (
-            least,
-            self.blocks[index],
-        ):
-            return False
-        names = [layer.name for layer in stage.layers]
-        numbers = [int(name.removeprefix("layer")) for name in names if _LAYER_NAME.fullmatch(name)]
-        if not least <= len(names) <= most or len(numbers) < len(names) or numbers != sorted(numbers):
-            return False
-        return all(self._has_layer(network, stage, layer) for layer in stage.layers)
-
-    def _has_layer(self, network: MacroArchitecture, stage: Stage, layer: Layer) -> bool:
-        if any(branch.operation not in self.operations for branch in layer.branches):
-            return False
-        if layer.skips is None or not self.skips:
-            return layer.skips is None and not self.skips
-        sources = dense_sources(network, stage.name, layer.name)
-        return layer.skips == tuple(source for source in sources if source in layer.skips)
 
     def _edits(self, network: MacroArchitecture) -> Iterator[Edit]:
         """Every way to a neighbour, none of them taken yet."""

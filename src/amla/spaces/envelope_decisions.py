@@ -14,7 +14,7 @@ from typing import Protocol
 from amla.errors import SpecError
 from amla.spaces.base import AnyArchitecture, checked
 from amla.spaces.edits import dense_sources, with_skips
-from amla.spec.architecture import MacroArchitecture, Stage
+from amla.spec.architecture import MacroArchitecture, Stage, Step, Style
 
 SWITCH = ("off", "on")
 Decisions = dict[str, tuple[str, ...]]
@@ -28,6 +28,9 @@ class Envelope(Protocol):
     blocks: tuple[int, ...] | None
     operations: tuple[str, ...]
     skips: bool
+    stem: tuple[Step, ...]
+    head: tuple[Step, ...]
+    style: Style
 
     def contains(self, architecture: AnyArchitecture) -> bool: ...
     def decisions(self) -> Decisions: ...

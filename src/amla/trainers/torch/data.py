@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amla.datasets.base import Dataset, Images
+from amla.datasets.base import Dataset, Images, Labels
 from amla.spec.data import DatasetInfo, Split
-from amla.spec.training import Augmentation, steps_per_epoch
-from amla.trainers.batches import ended_early
-from amla.trainers.chance import Draws, crop_padding, draw, mixed, order
+from amla.spec.training import Augmentation
+from amla.trainers.batches import BatchesOf, Integers
+from amla.trainers.chance import Draws, crop_padding, draw
 from amla.trainers.torch.module import blank_squares
 
 #: Images of a batch when nothing is trained.
@@ -64,49 +64,26 @@ def _crop(x: Tensor, pixels: int, shifts: Tensor) -> Tensor:
     return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-class Batches:
+class Batches(BatchesOf[Tensor, Tensor, tuple[Tensor, Tensor]]):
     """The training split as an endless row of augmented batches, from any step on."""
 
     def __init__(self, data: Dataset, batch_size: int, how: Augmentation, seed: int, device: torch.device) -> None:
-        self.data, self.how, self.seed, self.device = data, how, seed, device
-        self.count = data.info.sizes["train"]
-        self.size = min(batch_size, self.count)
-        self.per_epoch = steps_per_epoch(self.count, batch_size)
-        self.normalise = Normalise(data.info, device)
-        self.whole = None if data.streamed else _on_device(data, "train", device)
+        self.device, self.normalise = device, Normalise(data.info, device)
+        super().__init__(data, batch_size, how, seed)
 
-    def __call__(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches (images, labels) from the step ``first`` on, without end. Errors: ``DataError``."""
-        step = first
-        while True:
-            epoch, place = divmod(step, self.per_epoch)
-            before = step
-            for images, labels in self._epoch(epoch, place):
-                draws = draw(self.how, len(images), (images.shape[2], images.shape[3]), self.seed, epoch, step)
-                yield augment(self.normalise(images), self.how, draws), labels
-                step += 1
-            if step == before:
-                raise ended_early(self.data, place, self.size, self.count)
+    def _held(self, images: Images, labels: Labels) -> tuple[Tensor, Tensor]:
+        return to_tensor(images, self.device), torch.from_numpy(labels).to(self.device)
+
+    def _places(self, order: Integers) -> Tensor:
+        return torch.from_numpy(order).to(self.device)
+
+    def _batch(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        draws = draw(self.how, len(images), (images.shape[2], images.shape[3]), self.seed, epoch, step)
+        return augment(self.normalise(images), self.how, draws), labels
 
     def first_images(self, count: int) -> Tensor:
         """The first images of the split, normalised, not augmented."""
-        if self.whole is not None:
-            return self.normalise(self.whole[0][:count])
-        images, _ = next(self.data.batches("train", count))
-        return self.normalise(to_tensor(images, self.device))
-
-    def _epoch(self, epoch: int, place: int) -> Iterator[tuple[Tensor, Tensor]]:
-        if self.whole is None:
-            batches = self.data.batches("train", self.size, seed=mixed(self.seed, epoch, 0))
-            for index, (images, labels) in enumerate(batches):
-                if place <= index < self.per_epoch:
-                    yield to_tensor(images, self.device), torch.from_numpy(labels).to(self.device)
-            return
-        all_images, all_labels = self.whole
-        places = torch.from_numpy(order(self.count, self.seed, epoch)).to(self.device)
-        for index in range(place, self.per_epoch):
-            chosen = places[index * self.size : (index + 1) * self.size]
-            yield all_images[chosen], all_labels[chosen]
+        return self.normalise(self._first(count))
 
 
 def evaluation_batches(data: Dataset, split: Split, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
@@ -114,8 +91,3 @@ def evaluation_batches(data: Dataset, split: Split, device: torch.device) -> Ite
     normalise = Normalise(data.info, device)
     for images, labels in data.batches(split, EVALUATION_BATCH):
         yield normalise(to_tensor(images, device)), torch.from_numpy(labels).to(device)
-
-
-def _on_device(data: Dataset, split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    images, labels = data.arrays(split)
-    return to_tensor(images, device), torch.from_numpy(labels).to(device)
