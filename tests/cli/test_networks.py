@@ -57,7 +57,20 @@ def test_export(finished, amla, tmp_path):
 
 def test_train_a_network_that_was_found(finished, amla, tmp_path):
     shutil.copy(finished.folder / "architecture.json", tmp_path)
-    words = ("train", "architecture.json", "digits", "--steps", 3, "--limit", 60, "--out", "run", "--json")
+    words = (
+        "train",
+        "architecture.json",
+        "digits",
+        "--steps",
+        3,
+        "--limit",
+        60,
+        "--threads",
+        1,
+        "--out",
+        "run",
+        "--json",
+    )
     found = json.loads(amla(*words).stdout)
     assert found["searcher"] == "fixed"
     assert found["best"]["parameters"] == finished.document["best"]["parameters"]
@@ -79,6 +92,10 @@ def test_a_network_in_onnx_is_trained_further_and_pruned(finished, amla, tmp_pat
     assert found["best"]["parameters"] < held["best"]["parameters"]
     again = json.loads(amla("evaluate", "pruned", "--json").stdout)
     assert again["accuracy"] == found["test"]["accuracy"]
+    names = [held["experiment"], found["experiment"]]
+    told = json.loads(amla("compare", *names, "--anyway", "--out", "compared", "--json").stdout)
+    assert {row["arm"] for row in told["rows"]} == {"fixed", "prune"}
+    assert (tmp_path / "compared" / "comparison.html").exists()
 
 
 def test_own_images_from_folders_to_predictions(amla, tmp_path):

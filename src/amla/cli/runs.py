@@ -32,6 +32,7 @@ TimeOption = Annotated[
     ),
 ]
 JobsOption = Annotated[int | None, typer.Option(help="Trials at once (with --executor process).", show_default=False)]
+ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads a trial.", show_default=False)]
 ExecutorOption = Annotated[str | None, typer.Option(help="inline, process or simulated.", show_default=False)]
 TrainerOption = Annotated[
     str | None, typer.Option(help="The ML library: torch or keras; or tabular.", show_default=False)
@@ -92,7 +93,7 @@ def search(
     final_trainer: FinalTrainerOption = None,
     executor: ExecutorOption = None,
     jobs: JobsOption = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads a trial.", show_default=False)] = None,
+    threads: ThreadsOption = None,
     name: NameOption = None,
     assignments: SetOption = None,
     out: OutOption = None,
@@ -175,6 +176,7 @@ def train(
         typer.Option(min=1, help="Branches to take away first, the weakest, one by one.", show_default=False),
     ] = None,
     executor: ExecutorOption = None,
+    threads: ThreadsOption = None,
     name: NameOption = None,
     assignments: SetOption = None,
     out: OutOption = None,
