@@ -6,8 +6,9 @@ seed it needs.
 - BASE is a criterion (``mean_square``, ``taylor``, ``switched_off``, ``random``, ``none``, ...): NAC while training, one
   training of all steps;
 - MODIFIER is ``afresh`` (the paper's procedure), ``noscale`` (norms without a scale), ``noskips``, ``kind`` (scores
-  relative to their kind of operation), ``share25`` and ``share10`` (a quarter and a tenth of the steps constructing, not a
-  half) or ``short`` (0.8 of the steps);
+  relative to their kind of operation), ``keep`` (pruning only, nothing grows), ``lapse`` (a pruned branch's channels are
+  gone), ``share25``, ``share10`` and ``share03`` (so many hundredths of the steps constructing, not a half) or ``short`` (0.8
+  of the steps);
 - CONTROL is ``scratch`` (the final architecture of that arm, trained alone along the whole schedule), ``matched`` (branches
   pruned by lot, of many draws the one closest in parameters at each construction), ``envelope`` (the unpruned envelope,
   as wide as gives the same parameters, for about the same processor time), ``plain`` (the same for the same steps),
@@ -213,11 +214,12 @@ def options_of(arm: str, setting: Setting, problem: Problem, row: Row | None) ->
 
 def _construction(arm: str, setting: Setting) -> dict[str, Any]:
     criterion, *modifiers = arm.split("+")
-    known = {"afresh", "noscale", "noskips", "kind", "share25", "share10", "short"}
+    shares = {"share25": 0.25, "share10": 0.1, "share03": 0.03}
+    known = {"afresh", "noscale", "noskips", "kind", "keep", "lapse", "short", *shares}
     if set(modifiers) - known:
         raise SystemExit(f"{arm}: a modifier is one of {', '.join(sorted(known))}")
     steps = round(0.8 * setting.steps) if "short" in modifiers else setting.steps
-    share = {"share25": 0.25, "share10": 0.1}.get(next((m for m in modifiers if m[:5] == "share"), ""), setting.share)
+    share = next((shares[m] for m in modifiers if m in shares), setting.share)
     space: dict[str, Any] = {
         "width": setting.width,
         "layers": list(setting.layers),
@@ -228,6 +230,8 @@ def _construction(arm: str, setting: Setting) -> dict[str, Any]:
     }
     settings: dict[str, Any] = {"criterion": criterion, "iterations": setting.iterations}
     settings |= {"normalise": "kind"} if "kind" in modifiers else {}
+    settings |= {"grow": False} if "keep" in modifiers else {}
+    settings |= {"freed_channels": "lapse"} if "lapse" in modifiers else {}
     asked: dict[str, Any] = {"searcher": "nac", "space_settings": space, "steps": steps}
     if "afresh" in modifiers:
         each = round(share * steps / setting.iterations)

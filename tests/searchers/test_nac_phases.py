@@ -18,7 +18,7 @@ from nac_helpers import (
 
 from amla.errors import SearchError
 from amla.searchers import nac_phases as phases
-from amla.searchers.nac import NACSettings, construct
+from amla.searchers.nac import NACSettings, construct, construct_within
 from amla.spaces.edits import branches_of, links_of
 from amla.spaces.envelope import EnvelopeSpace
 from amla.spec.architecture import MacroArchitecture
@@ -280,6 +280,19 @@ def test_a_closed_stage_keeps_its_branches_but_not_its_skips() -> None:
     _, after, change = constructed(space(width=12), construction=[True, False])
     assert {name.split("/")[0] for name in (*change.pruned, *change.grown)} == {"stage1"}
     assert skips(after)["stage2/layer1"] == ("stage1/layer2", "stage1/layer3"), "as in the published network"
+
+
+def test_where_nothing_grows_deep_stages_are_pruned_too() -> None:
+    of = space(width=12, layers=[2, 1], max_layers=[1, 1])
+    before = phases.initialise(of)
+    values = {link: float(place) for place, link in enumerate(links_of(before), 1)}
+    settings = NACSettings(grow=False)
+    after, change = construct_within(before, of, settings, ascending(before), values)
+    assert (len(change.pruned), change.grown) == (6, ())
+    assert [len(stage.layers) for stage in after.stages] == [2, 1]
+    again, change = construct_within(after, of, settings, ascending(after), values)
+    assert len(change.pruned) == 3  # of 8 and 4 branches left: 2 and 1
+    assert of.contains(again)
 
 
 def test_what_settings_leave_out() -> None:

@@ -48,6 +48,9 @@ class NACSettings(CriterionSettings):
     )
     max_prune: int = Field(6, ge=0, description="branches pruned from a stage at most; 0: none")
     fraction: float = Field(1 / 3, ge=0.0, le=1.0, description="share of a stage's branches pruned at most (one is)")
+    grow: bool = Field(
+        True, description="a layer in every stage that changes; false: prune only, at the depth of the beginning"
+    )
     construction: tuple[bool, ...] | None = Field(None, description="which stages change; None: all")
     prune_skips: bool = True
     skip_ranking: Literal["absolute", "signed"] = Field("absolute", description="signed: as the original ranked them")
@@ -81,7 +84,7 @@ def construct(
     ``growing``, grow a layer; then prune the skips of the layers that were there, and share the widths out anew."""
     before = network
     weak: list[str] = []
-    for name in phases.open_stages(before, construction_of(settings, space), space.max_layers):
+    for name in changing(before, settings, space):
         stage = before.stage(name)
         branches = sum(len(layer.branches) for layer in stage.layers)
         count = phases.prune_count(branches, settings.max_prune, settings.fraction)
@@ -110,7 +113,7 @@ def construct_within(
     A stage that would grow out of them does not grow, the first stages being asked first. Pruning too can make a network
     larger, where a cheap branch passes its channels to a costly one: then they lapse.
     """
-    growing = phases.open_stages(network, construction_of(settings, space), space.max_layers)
+    growing = changing(network, settings, space) if settings.grow else []
     built = construct(network, space, settings, scores, scalars, growing)
     if excess(built[0], space.problem) is None:
         return built
@@ -124,6 +127,12 @@ def construct_within(
         return built
     lapsing = settings.model_copy(update={"freed_channels": "lapse"})
     return construct(network, space, lapsing, scores, scalars, ())
+
+
+def changing(network: MacroArchitecture, settings: NACSettings, space: EnvelopeSpace) -> list[str]:
+    """The stages that change; where nothing grows, all under construction, however deep they are."""
+    most = space.max_layers if settings.grow else [len(stage.layers) for stage in network.stages]
+    return phases.open_stages(network, construction_of(settings, space), most)
 
 
 def construction_of(settings: NACSettings, space: EnvelopeSpace) -> tuple[bool, ...]:
