@@ -62,6 +62,20 @@ def test_what_is_measured_is_the_least_of_every_way(graph: Graph) -> None:
     assert min(found.values()) > 0.0
 
 
+def test_a_way_that_is_much_slower_is_not_tried_again(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def timed(module: object, *_: object) -> float:
+        tried.append(id(module))
+        return (1.0, 1.4, 1.6)[list(dict.fromkeys(tried)).index(id(module))]
+
+    monkeypatch.setattr(kernels, "_pass", timed)
+    monkeypatch.setattr(kernels, "SECONDS", 60.0)
+    found = kernels.seconds(cells_of(graph)[0], 4, CPU, "float32", RULES[:3])
+    assert list(found.values()) == [1.0, 1.4, 1.6]
+    assert [tried.count(module) for module in dict.fromkeys(tried)] == [1 + kernels.TURNS, 1 + kernels.TURNS, 2]
+
+
 def test_the_first_answer_of_a_machine_stands(graph: Graph, cache: Path) -> None:
     first = measured_rules(graph, 4, CPU, "float32")
     assert first
