@@ -13,9 +13,11 @@ from amla.spec.lower import lower
 from amla.spec.training import Augmentation, Budget, OneCycle, Training
 from amla.spec.trial import Job, TrialSpec
 from amla.testing.trainers import network
+from amla.trainers.base import Trainer
+from amla.trainers.keras.trainer import KerasTrainer
+from amla.trainers.switched import IMAGES, NAME
 from amla.trainers.torch.data import Batches
 from amla.trainers.torch.module import GraphModule, by_batch
-from amla.trainers.torch.switched import IMAGES, NAME
 from amla.trainers.torch.trainer import TorchTrainer
 
 DATA = DatasetSpec(name="digits", limit=400)
@@ -36,11 +38,11 @@ def loss(graph: Graph, weights: dict[str, torch.Tensor], images: torch.Tensor, l
         return float(F.cross_entropy(by_batch(module)(images)[0], labels))
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.5])
-def test_it_is_the_rise_of_the_loss_on_training_images(tmp_path: Path, ema: float) -> None:
+@pytest.mark.parametrize(("trainer", "ema"), [(TorchTrainer(), 0.0), (TorchTrainer(), 0.5), (KerasTrainer(), 0.5)])
+def test_it_is_the_rise_of_the_loss_on_training_images(tmp_path: Path, trainer: Trainer, ema: float) -> None:
     data = datasets.load(DATA)
     asked = job(tmp_path, NAME, "feature_map", ema=ema)
-    result = TorchTrainer().train(asked, data)
+    result = trainer.train(asked, data)
     whole_graph = lower(asked.spec.architecture, data.info.input_shape, data.info.num_classes)
     graph = whole_graph.inference()
     stored = artifacts.unpack(artifacts.read(str(tmp_path), "model.safetensors") or b"")
@@ -57,6 +59,7 @@ def test_it_is_the_rise_of_the_loss_on_training_images(tmp_path: Path, ema: floa
         found = result.statistics[block.name]
         assert found[NAME] == pytest.approx(loss(graph, silent, images, labels) - whole, abs=1e-5)
         assert "mean_square" in found, "beside the other instruments"
+    assert not any(NAME in result.statistics[block.name] for block in whole_graph.blocks if block.kind == "skip")
     assert len({round(result.statistics[block.name][NAME], 6) for block in branches}) > 1
 
 

@@ -1,7 +1,7 @@
 """Instruments in Keras: the sums of one step are a program of their own, their total is kept in numpy.
 
 What they measure is said in ``amla.trainers.instruments``. The time of a block is not among them: inside a compiled program
-a block has no time of its own. Nor is ``switched_off``: each branch that is off would be a program to compile.
+a block has no time of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from amla.trainers.instruments import BEFORE_NORM, EVERY, read_sums
 from amla.trainers.keras import backend
 from amla.trainers.surgery import Array
 
-PROVIDED = frozenset(INSTRUMENTS) - {"block_time"} - AT_END
+PROVIDED = frozenset(INSTRUMENTS) - {"block_time"}
 
 
 class Watched:
@@ -44,7 +44,7 @@ class Instruments:
     """The totals of one training."""
 
     def __init__(self, graph: Graph, names: Iterable[str]) -> None:
-        self.graph, self.names = graph, tuple(sorted(set(names)))
+        self.graph, self.names = graph, tuple(sorted(set(names) - AT_END))
         self.sums: dict[str, Array] = {}
 
     def listens(self, step: int) -> bool:

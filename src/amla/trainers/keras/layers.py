@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -26,6 +28,7 @@ class Norm(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     ) -> None:
         super().__init__(**options)
         self.scaled, self.epsilon, self.momentum, self.widths = scale, epsilon, momentum, widths
+        self.by_batch = False  # in evaluation too
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         self.widths = self.widths or (int(shape[-1] or 0),)
@@ -46,7 +49,7 @@ class Norm(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         axes = tuple(range(len(x.shape) - 1))
         mean, variance = _together(self.means), _together(self.variances)
         count = math.prod(x.shape[:-1])
-        if training and count > 1:
+        if (training or self.by_batch) and count > 1:
             new, new_variance = ops.mean(values, axes), ops.var(values, axes)
             self._remember(self.means, mean + self.momentum * (new - mean))
             self._remember(self.variances, variance + self.momentum * (new_variance * (count / (count - 1)) - variance))
@@ -65,6 +68,19 @@ class Norm(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return shape
+
+
+@contextlib.contextmanager
+def by_batch(layers: Iterable[Any]) -> Iterator[None]:
+    """Meanwhile, norms go by the statistics of the batch in evaluation too."""
+    norms = [layer for layer in layers if isinstance(layer, Norm)]
+    for norm in norms:
+        norm.by_batch = True
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.by_batch = False
 
 
 def _together(variables: list[Any]) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -25,6 +25,10 @@ from amla.trainers.keras.layers import Cutout, Depthwise, Dropout, Norm, Scale
 LEAKY_SLOPE = 0.01  # torch's own
 #: Our layout from Keras's, and back: (out, in, h, w) is (h, w, in, out) there, (channels * m, 1, h, w) is (h, w, channels, m).
 CONV, DENSE = (3, 2, 0, 1), (1, 0)
+
+
+#: What is done to the outputs of some nodes before anything reads them.
+Changes = dict[str, Callable[[Any], Any]]
 
 
 class Bound(NamedTuple):
@@ -77,11 +81,12 @@ class Network:
         """The model of all that the network gives: logits, then those of the auxiliary classifiers."""
         return self.model([self.graph.output, *self.graph.auxiliaries])
 
-    def model(self, outputs: Sequence[str], probes: Iterable[str] = ()) -> Any:
+    def model(self, outputs: Sequence[str], probes: Iterable[str] = (), gated: Sequence[str] = ()) -> Any:
         """A functional model from images (n, h, w, c) to a list: the outputs of these nodes.
 
         For every name in ``probes`` it has a second input, shaped as that node's output, which is added to it: the gradient
-        with respect to it is the gradient that arrives there.
+        with respect to it is the gradient that arrives there. With ``gated`` it has a last input, (n, names): numbers by
+        which the outputs of these nodes are multiplied.
         """
         needed = set(outputs)
         for node in reversed(self.graph.nodes):
@@ -89,10 +94,14 @@ class Network:
                 needed.update(node.inputs)
         probed = {name: keras.Input(last(self.nodes[name].shape), name=f"probe.{_title(name)}") for name in probes}
         images = keras.Input(last(self.graph.input_shape), name="images")
-        values = self._values(images, needed, probed)
-        return keras.Model([images, *probed.values()], [values[name] for name in outputs], name="graph")
+        gates = [keras.Input((len(gated),), name="gates")] if gated else []
+        changes: Changes = {name: functools.partial(ops.add, probe) for name, probe in probed.items()}
+        changes |= {name: functools.partial(_through, gates[0], place) for place, name in enumerate(gated)}
+        values = self._values(images, needed, changes)
+        inputs = [images, *probed.values(), *gates]
+        return keras.Model(inputs, [values[name] for name in outputs], name="graph")
 
-    def _values(self, images: Any, needed: Collection[str], probed: Mapping[str, Any]) -> dict[str, Any]:
+    def _values(self, images: Any, needed: Collection[str], changes: Changes) -> dict[str, Any]:
         """The outputs of these nodes, but for what is between the two convolutions of a separable one in a cell."""
         values: dict[str, Any] = {}
         for node in self.graph.nodes:
@@ -100,14 +109,14 @@ class Network:
             if node.name not in needed or (cell is not None and cell.out.name in values):
                 continue
             if cell is not None:
-                values |= self._cell(cell, values[cell.source], images, probed)
+                values |= self._cell(cell, values[cell.source], images, changes)
                 continue
             values[node.name] = self._compute(node, [values[name] for name in node.inputs], images)
-            if node.name in probed:
-                values[node.name] = ops.add(values[node.name], probed[node.name])
+            if node.name in changes:
+                values[node.name] = changes[node.name](values[node.name])
         return values
 
-    def _cell(self, cell: Cell, x: Any, images: Any, probed: Mapping[str, Any]) -> dict[str, Any]:
+    def _cell(self, cell: Cell, x: Any, images: Any, changes: Changes) -> dict[str, Any]:
         """All branches of a cell together: few convolutions, one norm, one activation."""
         values = self._convolved(cell, x, images)
         first = cell.branches[0]
@@ -121,9 +130,9 @@ class Network:
             y = self._compute(first.dropout, [y], images)
             values |= _apart(y, [branch.dropout for branch in cell.branches if branch.dropout])
         ends = [branch.nodes[-1].name for branch in cell.branches]
-        heard = {name: ops.add(values[name], probed[name]) for name in ends if name in probed}
-        values |= heard
-        values[cell.out.name] = _beside([values[name] for name in ends]) if heard else y
+        changed = {name: changes[name](values[name]) for name in ends if name in changes}
+        values |= changed
+        values[cell.out.name] = _beside([values[name] for name in ends]) if changed else y
         return values
 
     def _convolved(self, cell: Cell, x: Any, images: Any) -> dict[str, Any]:
@@ -295,6 +304,11 @@ def _parts(node: g.Node, layer: Any) -> dict[str, Bound]:
             return {"weight": Bound(layer.scalar if isinstance(layer, Scale) else layer.kernel, "vector")}
         case _:
             return {}
+
+
+def _through(gates: Any, place: int, x: Any) -> Any:
+    """Every image times its gate."""
+    return x * ops.cast(ops.reshape(gates[:, place], (-1, *[1] * (len(x.shape) - 1))), x.dtype)
 
 
 def _beside(values: Sequence[Any]) -> Any:

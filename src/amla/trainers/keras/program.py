@@ -21,7 +21,7 @@ from amla.trainers.batches import Batch
 from amla.trainers.chance import Draws, crop_padding
 from amla.trainers.keras import backend
 from amla.trainers.keras.instruments import Watched
-from amla.trainers.keras.layers import blank_squares
+from amla.trainers.keras.layers import blank_squares, by_batch
 from amla.trainers.keras.network import Network, last, listed
 from amla.trainers.keras.optim import AnyOptimizer, Slots, averaged, clipped, updated
 from amla.trainers.keras.vectors import Both, Layout, Values
@@ -64,6 +64,7 @@ class Programs:
         self.gradients = functools.lru_cache(4)(self._gradients)
         self.sums = functools.lru_cache(4)(self._sums)
         self.evaluate = functools.lru_cache(2)(self._evaluate)
+        self.gated = functools.lru_cache(1)(self._gated)
 
     def call(self, model: Any, values: Values, inputs: list[Any], seed: Any | None = None) -> tuple[list[Any], Values]:
         """The model's outputs with these weights, and the running statistics after it. With a seed it is in training."""
@@ -139,6 +140,22 @@ class Programs:
             values = self.trained.split(trained) | self.still.split(still)
             logits, *others = self.call(model, values, [normalise(images, pixels)])[0]
             return ops.cast(logits, "float32"), others
+
+        return backend.compiled(run)
+
+    def _gated(self, pixels: Pixels, names: tuple[str, ...]) -> Any:
+        """(weights, still, raw images, labels, gates) -> the loss with the outputs of the nodes ``names`` each times its gate.
+
+        In evaluation, but with norms that go by the statistics of the batch.
+        """
+        model = self.network.model([self.network.graph.output], gated=names)
+
+        def run(trained: Any, still: Any, images: Any, labels: Any, gates: Any) -> Any:
+            values = self.trained.split(trained) | self.still.split(still)
+            given = [normalise(images, pixels), ops.tile(gates[None], (images.shape[0], 1))]
+            with by_batch(self.network.layers.values()):
+                logits = self.call(model, values, given)[0][0]
+            return cross_entropy(logits, labels, 0.0)
 
         return backend.compiled(run)
 

@@ -9,11 +9,12 @@ from amla.spec.lower import lower
 from amla.spec.trial import Job, Result
 from amla.trainers.base import Reporter
 from amla.trainers.evaluation import dtype_of
+from amla.trainers.switched import with_switched_off
 from amla.trainers.torch.data import Batches
 from amla.trainers.torch.device import device_name
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.state import begin
-from amla.trainers.torch.switched import with_switched_off
+from amla.trainers.torch.switched import loss_without
 
 
 def train(job: Job, data: Dataset, device: torch.device, report: Reporter) -> Result:
@@ -23,4 +24,5 @@ def train(job: Job, data: Dataset, device: torch.device, report: Reporter) -> Re
     state = begin(job, graph, batches, device)
     loop = Loop(job, data, state, batches, dtype_of(job), report)
     loop.run()
-    return with_switched_off(loop.end(graph, device_name(device)), job, data, state)
+    result = loop.end(graph, device_name(device))
+    return with_switched_off(result, job, graph, lambda: loss_without(job, data, state))
