@@ -195,6 +195,15 @@ def test_a_run_that_is_still_going() -> None:
     assert_self_contained(report(experiment(state="created"), [], None))
 
 
+def test_the_loss_with_a_branch_switched_off_is_drawn() -> None:
+    looked_at = nac_trials()[0]
+    assert looked_at.result
+    statistics = {name: {"switched_off": -0.1 * place} for place, name in enumerate(looked_at.result.statistics)}
+    result = looked_at.result.model_copy(update={"statistics": statistics})
+    page = report(experiment(), [looked_at.model_copy(update={"result": result})], INFO)
+    assert "switched off, against the largest of its stage" in page
+
+
 def test_failures_are_told_with_their_reason() -> None:
     whole = nac_trials()
     failure = Result(

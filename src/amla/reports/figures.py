@@ -12,7 +12,15 @@ from amla.spec.objectives import measured, usable
 from amla.spec.trial import Result, Trial
 
 #: Statistics that a diagram may show as bars: the first one that a trial has.
-SHOWN = ("mean_square", "variance", "taylor", "covariance_entropy", "mean_square_before_norm", "variance_before_norm")
+SHOWN = (
+    "mean_square",
+    "variance",
+    "taylor",
+    "covariance_entropy",
+    "switched_off",
+    "mean_square_before_norm",
+    "variance_before_norm",
+)
 
 
 def trained(trials: Sequence[Trial]) -> list[Trial]:
