@@ -75,9 +75,12 @@ def arms_table(rows: Sequence[Row]) -> list[str]:
 
 
 def pairs_table(rows: Sequence[Row]) -> list[str]:
-    """Every arm against random pruning, and every arm against its controls; in points, by seeds that both have."""
+    """Every arm against random pruning, every criterion against the paper's, and every arm against its controls; in points,
+    by seeds that both have."""
     arms = by_arm(rows)
     pairs = [(arm, "random") for arm in arms if arm != "random" and needed(arm) is None and "random" in arms]
+    bare = [arm for arm in arms if arm not in ("mean_square", "random") and needed(arm) is None and "+" not in arm]
+    pairs += [(arm, "mean_square") for arm in bare if "mean_square" in arms]
     pairs += [(str(needed(arm)), arm) for arm in arms if needed(arm) in arms]
     lines = [
         "| difference | n | valid, points (95 %) | test, points (95 %) | p of test | parameters |",
