@@ -34,6 +34,8 @@ PRUNED = 1 / 3
 CONFIRMING = 10
 #: Lines of a table's head.
 HEAD = 2
+#: Inches: of a plot, and of each arm where every arm has a line of its own.
+HEIGHT, EACH = 4.4, 0.2
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31")
 
 
@@ -236,9 +238,11 @@ def drawn(draw: Any, rows: Sequence[Row]) -> str:
     from matplotlib.figure import Figure
 
     style: dict[Any, Any] = {"svg.hashsalt": "amla", "svg.fonttype": "none", "font.size": 9, "axes.grid": True}
+    arms = by_arm(rows)
+    height = max(HEIGHT, 1.0 + EACH * len(arms)) if draw is _dots else HEIGHT
     with rc_context(style | {"axes.axisbelow": True, "grid.color": "#e4e8ec"}):
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-        draw(figure.subplots(), by_arm(rows))
+        figure = Figure(figsize=(7.2, height), layout="constrained")
+        draw(figure.subplots(), arms)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()
