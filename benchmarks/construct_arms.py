@@ -7,8 +7,8 @@ seed it needs.
   training of all steps;
 - MODIFIER is ``afresh`` (the paper's procedure), ``noscale`` (norms without a scale), ``noskips``, ``kind`` (scores
   relative to their kind of operation), ``keep`` (pruning only, nothing grows), ``lapse`` (a pruned branch's channels are
-  gone), ``share25``, ``share10`` and ``share03`` (so many hundredths of the steps constructing, not a half), ``short``
-  (0.8 of the steps), ``extra12`` or ``extra25`` (so many hundredths more steps);
+  gone), ``share25`` and ``share10`` (so many hundredths of the steps constructing, not a half), ``short`` (0.8 of the
+  steps), ``extra12`` or ``extra25`` (so many hundredths more steps);
 - CONTROL is ``scratch`` (the final architecture of that arm, trained alone along the whole schedule), ``matched`` (branches
   pruned by lot, of many draws the one closest in parameters at each construction), ``envelope`` (the unpruned envelope,
   as wide as gives the same parameters, for about the same processor time), ``plain`` (the same for the same steps),
@@ -214,7 +214,7 @@ def options_of(arm: str, setting: Setting, problem: Problem, row: Row | None) ->
 
 def _construction(arm: str, setting: Setting) -> dict[str, Any]:
     criterion, *modifiers = arm.split("+")
-    shares = {"share25": 0.25, "share10": 0.1, "share03": 0.03}
+    shares = {"share25": 0.25, "share10": 0.1}
     lengths = {"short": 0.8, "extra12": 1.12, "extra25": 1.25}
     known = {"afresh", "noscale", "noskips", "kind", "keep", "lapse", *shares, *lengths}
     if set(modifiers) - known:

@@ -22,7 +22,7 @@ from amla.engine.options import spec_of
 from amla.engine.prepare import new_id, prepare
 from amla.engine.scheduler import Scheduler
 from amla.engine.store import Store, default_url
-from amla.engine.summary import summary
+from amla.engine.summary import final_trial, summary
 from amla.errors import ConfigError, DataError, SearchError, SpecError
 from amla.exporters.base import Model, Weights
 from amla.exporters.folder import load_model, read_weights
@@ -251,12 +251,6 @@ def _check_kind(spec: ExperimentSpec, trainer: Trainer, data: Dataset) -> None:
         raise ConfigError(
             f"dataset: the trainer {spec.trainer!r} looks networks up; give it table:FILE#DATASET, not {spec.dataset.name}"
         )
-
-
-def final_trial(trials: Sequence[Trial]) -> Trial | None:
-    """The trial that was trained to the end; None while there is none."""
-    done = [trial for trial in trials if trial.spec.purpose == "final" and trial.state == "done"]
-    return done[-1] if done else None
 
 
 def _same_kind(model: Model, data: Dataset) -> None:

@@ -18,6 +18,7 @@ from amla.datasets.table import SUFFIXES, TableDataset
 from amla.engine.memory import play
 from amla.engine.prepare import prepare
 from amla.engine.rehearsal import make_searcher
+from amla.engine.summary import final_trial
 from amla.errors import ConfigError, SearchError
 from amla.spaces.nasbench201 import arch_str
 from amla.spec.base import Document
@@ -128,9 +129,8 @@ def outcome(race: Race, seed: int) -> Outcome:
     data = _data(prepared.spec.dataset.name)
     spec, problem = (document.model_copy(update={"seed": seed}) for document in (prepared.spec, prepared.problem))
     trials = play(prepared.model_copy(update={"spec": spec, "problem": problem}), trainer, data)
-    result = trials[-1].result
-    chosen = next(trial for trial in trials if trial.spec.purpose == "final" and trial.state == "done")
-    if result is None:
+    result, chosen = trials[-1].result, final_trial(trials)
+    if result is None or chosen is None:
         raise SearchError(f"{race.searcher}: seed {seed} ended without a test")
     valid = data.entry(arch_str(chosen.spec.architecture), min(SUFFIXES)).valid
     return Outcome(seed, valid, result.metrics["test"]["accuracy"], list(_incumbents(trials, data)))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from amla.engine.rehearsal import make_searcher
-from amla.engine.summary import search_seconds, trained_seconds
+from amla.engine.summary import final_trial, search_seconds, trained_seconds
 from amla.errors import SearchError
 from amla.searchers.base import Searcher
 from amla.spec.costs import costs
@@ -154,7 +154,7 @@ class Planner:
     # --------------------------------------------------------------------------------------------------------- the closing
     def _closing(self, trials: Sequence[Trial]) -> TrialSpec | Ended:
         """The final training, unless the searcher had its own; then the test, once."""
-        trained = next((t for t in trials if t.spec.purpose == "final" and t.state == "done"), None)
+        trained = final_trial(trials)
         if trained is None:
             tried = sum(CLOSING in trial.spec.memo for trial in trials)
             searched = self._in_order([trial for trial in trials if CLOSING not in trial.spec.memo])

@@ -40,9 +40,14 @@ def summary(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
+def final_trial(trials: Sequence[Trial]) -> Trial | None:
+    """The trial that was trained to the end, the last one where there are several; None while there is none."""
+    return next((t for t in reversed(trials) if t.spec.purpose == "final" and t.state == "done"), None)
+
+
 def left_out(trials: Sequence[Trial]) -> int:
     """Steps that the final training left out, because there was no time for them (``TrialSpec.within``)."""
-    final = next((t for t in reversed(trials) if t.spec.purpose == "final" and t.state == "done"), None)
+    final = final_trial(trials)
     if final is None or final.result is None or final.spec.within is None:
         return 0
     return (final.spec.budget.steps or final.result.cost.steps) - final.result.cost.steps
@@ -84,8 +89,7 @@ def front(experiment: Experiment, trials: Sequence[Trial]) -> list[dict[str, Any
 
 def _best(experiment: Experiment, trials: Sequence[Trial]) -> dict[str, Any] | None:
     """The final network, whatever it came to; else the best by the first objective of those that keep the limits."""
-    finals = [trial for trial in trials if trial.spec.purpose == "final" and trial.state == "done"]
-    chosen = finals[-1] if finals else _leading(experiment, trials)
+    chosen = final_trial(trials) or _leading(experiment, trials)
     if chosen is None or chosen.result is None:
         return None
     return {

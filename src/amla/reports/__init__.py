@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from amla import artifacts
-from amla.engine.summary import left_out
+from amla.engine.summary import final_trial, left_out
 from amla.reports.figures import diagrams, picture
 from amla.reports.report import write_report
 from amla.spec.data import DatasetInfo
@@ -23,7 +23,7 @@ def write_run(experiment: Experiment, trials: Sequence[Trial], info: DatasetInfo
     it), ``experiment.yaml`` and ``architecture.json``. Returns where they are."""
     written = [write_report(experiment, trials, info, folder), *write_diagrams(experiment, trials, folder)]
     files = {"experiment.yaml": experiment_yaml(experiment, trials)}
-    final = _final(trials)
+    final = final_trial(trials)
     if final:
         files["architecture.json"] = final.spec.architecture.to_json(indent=2) + "\n"
     for name, text in files.items():
@@ -37,16 +37,11 @@ def write_diagrams(experiment: Experiment, trials: Sequence[Trial], folder: Path
     for number, text in diagrams(experiment, trials).items():
         artifacts.write(str(folder / "diagrams"), f"{number:04d}.svg", text.encode())
         written.append(folder / "diagrams" / f"{number:04d}.svg")
-    final = _final(trials)
+    final = final_trial(trials)
     if final:
         artifacts.write(str(folder), "diagram.svg", picture(experiment, final, None, experiment.name).encode())
         written.append(folder / "diagram.svg")
     return written
-
-
-def _final(trials: Sequence[Trial]) -> Trial | None:
-    done = [trial for trial in trials if trial.spec.purpose == "final" and trial.state == "done"]
-    return done[-1] if done else None
 
 
 def experiment_yaml(experiment: Experiment, trials: Sequence[Trial] = ()) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, JsonValue
 
-from amla.engine.summary import TRAINED, summary
+from amla.engine.summary import TRAINED, final_trial, summary
 from amla.errors import ConfigError, StoreError
 from amla.exporters.base import Model
 from amla.exporters.latency import latency_ms
@@ -52,7 +52,9 @@ class Member:
     @cached_property
     def final(self) -> Trial:
         """The trial that was trained to the end."""
-        return [t for t in self.trials if t.spec.purpose == "final" and t.state == "done"][-1]
+        found = final_trial(self.trials)
+        assert found is not None  # only what is done is compared
+        return found
 
     @cached_property
     def figures(self) -> dict[str, float]:

@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from amla import artifacts
-from amla.engine.summary import left_out, summary, tuned_values
+from amla.engine.summary import final_trial, left_out, summary, tuned_values
 from amla.reports import figures, words
 from amla.reports.charts import short
 from amla.spec.costs import costs
@@ -31,7 +31,7 @@ MOST_OPEN = 12
 def report(experiment: Experiment, trials: Sequence[Trial], info: DatasetInfo | None) -> str:
     """The page as text. Works for an experiment that has not ended too: it shows what there is."""
     networks = figures.trained(trials)
-    final = next((t for t in reversed(networks) if t.spec.purpose == "final" and t.state == "done"), None)
+    final = final_trial(networks)
     shown = _shown(networks)
     before = figures.predecessors(trials)
     return template("report.html").render(

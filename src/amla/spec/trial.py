@@ -49,8 +49,8 @@ class TrialSpec(Document):
 
     ``parent`` is the number of a finished trial whose train state this one begins from: its ``weights`` only, or its
     ``state`` (weights, momentum, averages, and the place in one learning-rate schedule of length ``horizon``, which all
-    trials of the chain share). ``budget`` counts from where the parent stopped. The
-    schedule gets shorter with a training that is not over ``within`` its seconds.
+    trials of the chain share). ``budget`` counts from where the parent stopped. A training that would take longer than
+    ``within`` makes fewer steps than its budget says, along a schedule that is as much shorter.
     """
 
     architecture: Architecture

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from amla import api, artifacts, datasets, reports
 from amla.engine.store import Store
+from amla.engine.summary import final_trial
 from amla.errors import SpecError
 from amla.exporters.base import Model
 from amla.exporters.folder import WEIGHTS, read_weights
@@ -78,7 +79,7 @@ def write(found: Found, experiment: Experiment, trials: Sequence[Trial], shared:
     folder, info = Path(experiment.folder), datasets.load(found.dataset).info
     folder.mkdir(parents=True, exist_ok=True)
     written = reports.write_run(experiment, trials, info, folder)
-    final = api.final_trial(trials)
+    final = final_trial(trials)
     if final is None:
         return written
     model = Model(architecture=final.spec.architecture, data=info)
