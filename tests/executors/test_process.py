@@ -236,3 +236,26 @@ def test_each_job_sees_the_gpu_with_the_fewest_jobs(two_gpus: None, tmp_path: Pa
     assert [json.loads(handle)["gpu"] for handle in (third, bound)] == ["cuda:1", "cuda:0"]
     for handle in (long, third, bound):
         executor.cancel(handle)
+
+
+def test_what_was_only_just_begun_is_ended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between fork and exec a process has no environment that could be read."""
+    looked: set[int] = set()
+    real = psutil.Process.environ
+
+    def environ(process: psutil.Process) -> dict[str, str]:
+        first = process.pid not in looked
+        looked.add(process.pid)
+        return {} if first else real(process)
+
+    executor = ProcessExecutor()
+    handle = executor.submit(tiny.job(str(tmp_path), die=1, child=True))
+    monkeypatch.setattr(psutil.Process, "environ", environ)
+    until = time.monotonic() + 20.0
+    while executor.poll([handle])[handle].state == "running" and time.monotonic() < until:
+        time.sleep(0.05)
+    child = artifacts.read_json(str(tmp_path), "child.json")
+    assert isinstance(child, int)
+    assert child in looked
+    time.sleep(0.2)
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE

@@ -173,11 +173,27 @@ def _reap() -> None:
 
 
 def _sweep(known: Handle, worker: Worker) -> None:
-    """Kill what a worker has left behind: processes of its session that bear its mark, so that no stranger is hit."""
+    """Kill what a worker has left behind: processes of its session that bear its mark, so that no stranger is hit.
+
+    One that is only just beginning has no environment to be read yet, so it is asked again.
+    """
+    until = time.monotonic() + DYING
+    while _kill_marked(known, worker) and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+def _kill_marked(known: Handle, worker: Worker) -> bool:
+    """Kill those that bear the mark. Whether there are others of which nobody can tell yet."""
+    untold = False
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if os.getsid(process.pid) == worker.pid and process.environ().get(MARK) == known.folder:
+            if os.getsid(process.pid) != worker.pid or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            environment = process.environ()
+            if environment.get(MARK) == known.folder:
                 process.kill()
+            untold = untold or not environment
+    return untold
 
 
 def _worker(known: Handle) -> Worker | None:
