@@ -99,7 +99,7 @@ def test_scores_relative_to_kind_and_to_layer() -> None:
 def test_a_missing_statistic_is_an_error() -> None:
     lacking = stated("variance", ascending(ENVELOPE))
     with pytest.raises(SearchError, match="gave no mean_square of stage1/layer1/branch1"):
-        scores_of(NACSettings(), ENVELOPE, lacking, PROBLEM, 1)
+        scores_of(NACSettings(criterion="mean_square"), ENVELOPE, lacking, PROBLEM, 1)
 
 
 def test_agreement_is_kendalls_tau_of_the_branches_alone() -> None:
@@ -110,7 +110,7 @@ def test_agreement_is_kendalls_tau_of_the_branches_alone() -> None:
 
     def tau(before: dict[str, dict[str, float]], **settings: Any) -> float | None:
         result = result_of(ENVELOPE, statistics=end | skip, snapshots=(Snapshot(step=5, statistics=before | skip),))
-        return agreement_at_half(NACSettings.parse(settings), ENVELOPE, result)
+        return agreement_at_half(NACSettings.parse({"criterion": "mean_square"} | settings), ENVELOPE, result)
 
     assert tau(half) == pytest.approx(-1.0)
     assert tau(end) == pytest.approx(1.0)

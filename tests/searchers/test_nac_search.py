@@ -129,7 +129,7 @@ def test_the_weakest_by_the_statistics_of_the_parent_go() -> None:
     parent = trials[0].result
     assert parent is not None
     for stage in ("stage1", "stage2"):
-        values = {name: parent.statistics[name]["mean_square"] for name, _ in branches_of(ENVELOPE) if stage in name}
+        values = {name: parent.statistics[name]["switched_off"] for name, _ in branches_of(ENVELOPE) if stage in name}
         assert min(values, key=values.__getitem__) in trials[1].spec.memo["pruned"]  # type: ignore[operator]
     worst = search(iterations=1, max_prune=1, criterion="worst")[1].spec.memo["pruned"]
     values = {name: parent.statistics[name]["mean_square"] for name, _ in branches_of(ENVELOPE) if "stage1" in name}
@@ -231,9 +231,9 @@ def test_afresh_may_be_budgeted_in_seconds() -> None:
     assert spec.horizon is None
 
 
-def test_the_defaults_are_the_paper_s() -> None:
+def test_the_defaults_are_the_paper_s_but_for_the_criterion_that_beat_random_pruning() -> None:
     paper = NACSettings()
-    assert (paper.criterion, paper.iterations, paper.max_prune, paper.fraction) == ("mean_square", 5, 6, 1 / 3)
+    assert (paper.criterion, paper.iterations, paper.max_prune, paper.fraction) == ("switched_off", 5, 6, 1 / 3)
     assert (paper.prune_skips, paper.feed_later, paper.normalise, paper.point) == (
         True,
         True,

@@ -19,7 +19,8 @@ from amla.trainers.cells import cells_of
 from amla.trainers.torch.cells import Fused, Rule, scaled_of
 from amla.trainers.torch.instruments import Instruments
 from amla.trainers.torch.kernels import RULES
-from amla.trainers.torch.module import GraphModule, build, capture
+from amla.trainers.switched import WHOLE
+from amla.trainers.torch.module import GraphModule, build, by_batch, capture
 
 OPERATIONS = (
     "1x1",
@@ -120,6 +121,34 @@ def test_any_architecture_of_the_documents_gives_the_same_together(
         graph = graph.inference()
     images = torch.randn((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     assert_same(answers(build(graph, seed=1), images), answers(joined(graph, rule), images), rtol=1e-6, atol=1e-8)
+
+
+@given(networks(), st.sampled_from(RULES), st.booleans())
+def test_any_block_switched_off_gives_the_same_from_where_it_differs(
+    architecture: a.MacroArchitecture, rule: Rule, skips: bool
+) -> None:
+    graph = lower(architecture, (3, 8, 8), 3)
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    names = [block.output for block in graph.blocks if skips or block.kind != "skip"]
+    with torch.no_grad():
+        found = dict(by_batch(joined(graph, rule)).logits_without(images, names))
+        for name in (WHOLE, *names):
+            module = by_batch(build(graph, seed=1))
+            module.close([name] if name else [])
+            torch.testing.assert_close(found.get(name, found[WHOLE]), module(images)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_block_switched_off_leaves_off_what_is_off() -> None:
+    graph = envelope()
+    images = torch.randn(4, *graph.input_shape, generator=torch.Generator().manual_seed(0))
+    module = by_batch(build(graph, seed=1))
+    one, other = (block.output for block in graph.blocks[:2])
+    module.close([one])
+    with torch.no_grad():
+        found = dict(module.logits_without(images, [other]))
+        torch.testing.assert_close(found[WHOLE], module(images)[0])
+        module.close([one, other])
+        torch.testing.assert_close(found[other], module(images)[0])
 
 
 def envelope(scale: bool = True, dropout: float = 0.0) -> Graph:

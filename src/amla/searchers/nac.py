@@ -35,7 +35,7 @@ from amla.spec.trial import Result, Settle, Trial, TrialSpec
 
 
 class NACSettings(CriterionSettings):
-    """Numbers have the paper's defaults (section 4)."""
+    """Numbers have the paper's defaults (section 4); the criterion is the one that beat random pruning."""
 
     mode: Literal["afresh", "while_training"] = "while_training"
     iterations: int = Field(5, ge=1, le=1000, description="truncated trainings, each followed by a construction")
@@ -160,7 +160,9 @@ class NAC(Searcher[NACSettings]):
             raise SpecError(f"{broken}; begin with fewer layers, operations or channels (space_settings)")
         self.measure = measure_of(settings)
         if settings.settle and not settles(self.measure):
-            raise ConfigError(f"settings.settle: the criterion {settings.criterion!r} has no ranking that could settle")
+            raise ConfigError(
+                f"settings.settle: the criterion {settings.criterion!r} has no ranking that could settle; mean_square has"
+            )
         skips = ["skip"] if self.space.skips and settings.prune_skips else []
         self.needs = frozenset([self.measure.instrument, *skips] if self.measure else skips)
         self.reads = frozenset(([self.measure.statistic] if self.measure else []) + (["scalar"] if skips else []))
@@ -256,7 +258,7 @@ class NAC(Searcher[NACSettings]):
             settle = settle.model_copy(update={"statistic": self.measure.statistic})
         parent = self.chain[-1] if self.chain else None
         return self._trial(network, notes, self._budget(last=False), self._horizon(), parent).model_copy(
-            update={"snapshots": (0.5,) if settles(self.measure) else (), "settle": settle}
+            update={"snapshots": (0.5,) if self.measure else (), "settle": settle}
         )
 
     def _last(self, network: Architecture, notes: dict[str, JsonValue], parent: Trial) -> TrialSpec:

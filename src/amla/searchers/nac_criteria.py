@@ -17,7 +17,7 @@ from amla.spec.experiment import Problem
 from amla.spec.graph import weights
 from amla.spec.lower import lower
 from amla.spec.statistics import agreement
-from amla.spec.trial import AT_END, Result, Statistics
+from amla.spec.trial import OWN_PASSES, Result, Statistics
 
 Criterion = Literal[
     "mean_square", "variance", "taylor", "covariance_entropy", "switched_off", "random", "worst", "size", "none"
@@ -49,9 +49,9 @@ class CriterionSettings(SearcherSettings):
     """How the branches of a stage are ranked."""
 
     criterion: Criterion = Field(
-        "mean_square",
-        description="what ranks the branches; the lowest are pruned (worst: the highest mean square; size: the fewest "
-        "parameters; none: nothing is pruned)",
+        "switched_off",
+        description="what ranks the branches; the lowest are pruned (mean_square: as published; worst: the highest mean "
+        "square; size: the fewest parameters; none: nothing is pruned)",
     )
     point: Literal["after_activation", "before_norm"] = Field(
         "after_activation",
@@ -71,8 +71,8 @@ def measure_of(settings: CriterionSettings) -> Measure | None:
 
 
 def settles(measure: Measure | None) -> bool:
-    """Whether there is a ranking before the training has ended."""
-    return measure is not None and measure.instrument not in AT_END
+    """Whether a ranking is read along the way, at no cost, so that it may be waited for."""
+    return measure is not None and measure.instrument not in OWN_PASSES
 
 
 def scores_of(
@@ -107,7 +107,7 @@ def measured(settings: CriterionSettings, network: MacroArchitecture, statistics
 
 def agreement_at_half(settings: CriterionSettings, network: MacroArchitecture, result: Result | None) -> float | None:
     """Kendall's tau of the ranking at half the steps with the one at the end: a diagnostic. None where there is none."""
-    if not settles(measure_of(settings)) or result is None or not result.snapshots:
+    if measure_of(settings) is None or result is None or not result.snapshots:
         return None
     half = measured(settings, network, result.snapshots[0].statistics)
     return agreement(half, measured(settings, network, result.statistics))

@@ -22,8 +22,8 @@ INSTRUMENTS: dict[str, tuple[str, ...]] = {
     "block_time": ("seconds",),
     "switched_off": ("switched_off",),
 }
-#: Instruments that look at a network once its training has ended, so that snapshots and ``Settle`` know nothing of them.
-AT_END = frozenset({"switched_off"})
+#: Instruments that look at a network in passes of their own: for a snapshot and when the training has ended, not for ``Settle``.
+OWN_PASSES = frozenset({"switched_off"})
 
 Procedure = str  # "train", "evaluate", and whatever else a trainer provides: "score", "darts", "enas"
 #: ``selection`` is a training whose only end is to choose among networks that were found (the best k once more, say).

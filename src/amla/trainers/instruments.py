@@ -14,7 +14,7 @@ With x the feature map of a block (n samples, c channels, h x w positions) and L
 - ``scalar``, ``norm`` of a skip: its learned number as it is now; the L2 norm of the scaled map, averaged over samples;
 - ``seconds``: the shortest forward pass through the block, of a few: what disturbs it only ever adds.
 
-``switched_off`` is no sum: it is read when the training has ended, and stands with each library.
+``switched_off`` is no sum: it takes passes of its own (``trainers.switched``), and stands with each library.
 
 The sums of an instrument have the keys ``BLOCK:INSTRUMENT:WHAT``, with WHAT one of ``count``, ``sum``, ``square``,
 ``product``, ``norm``, ``least``. The order of positions is the library's own.

@@ -5,6 +5,7 @@ It reads top to bottom. A library's own loop says how a step is made and how a n
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -19,6 +20,7 @@ from amla.spec.costs import costs
 from amla.spec.graph import Graph, weights
 from amla.spec.statistics import agreement
 from amla.spec.trial import Cost, Job, Point, Progress, Result, Snapshot, Statistics
+from amla.trainers import switched
 from amla.trainers.base import Reporter
 from amla.trainers.checkpoint import MODEL, STATE, Counters
 from amla.trainers.schedules import learning_rate
@@ -85,6 +87,10 @@ class Loop(ABC):
         """What the instruments say so far."""
 
     @abstractmethod
+    def _switched_off(self) -> Statistics:
+        """What the loss would rise by now without each branch, see ``trainers.switched``."""
+
+    @abstractmethod
     def _save(self) -> None:
         """Write a checkpoint."""
 
@@ -117,6 +123,7 @@ class Loop(ABC):
         counters = self.counters
         began = time.perf_counter()
         accuracy, loss = self._measured()
+        statistics = self._looked()
         evaluate_seconds = counters.evaluate_seconds + time.perf_counter() - began
         if not math.isfinite(loss):
             raise TrialFailure("nan", f"the loss on the validation split is {loss} after step {counters.step}")
@@ -128,7 +135,7 @@ class Loop(ABC):
         found = costs(graph)
         return Result(
             metrics={"valid": {"accuracy": accuracy, "loss": loss}},
-            statistics=self._statistics(),
+            statistics=statistics,
             snapshots=tuple(counters.snapshots),
             curve=tuple(counters.curve),
             parameters=found.parameters,
@@ -212,7 +219,8 @@ class Loop(ABC):
             self._fit_within()
         snapshots, wanted = self.counters.snapshots, sorted(self.job.spec.snapshots)
         while len(snapshots) < len(wanted) and self._reached(wanted[len(snapshots)]):
-            snapshots.append(Snapshot(step=step, statistics=self._statistics()))
+            with self._aside():
+                snapshots.append(Snapshot(step=step, statistics=self._looked()))
         settle = self.job.spec.settle
         if settle and step % settle.every == 0:
             read = self._statistics()
@@ -275,12 +283,26 @@ class Loop(ABC):
         )
 
     def _evaluate(self) -> float:
+        with self._aside():
+            accuracy, _ = self._measured()
+        return accuracy
+
+    def _looked(self) -> Statistics:
+        """What the instruments say so far, and those say that take passes of their own."""
+        read = self._statistics()
+        if switched.NAME not in self.job.spec.instruments:
+            return read
+        found = self._switched_off()
+        return {block: read.get(block, {}) | found.get(block, {}) for block in found | read}
+
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[None]:
+        """What is evaluated: the clock of the training stands still meanwhile."""
         began = time.perf_counter()
-        accuracy, _ = self._measured()
+        yield
         took = time.perf_counter() - began
         self.counters.evaluate_seconds += took
-        self.began += took  # the clock of the training stands still meanwhile
-        return accuracy
+        self.began += took
 
     def _must_be_finite(self, loss: Any) -> None:
         if not math.isfinite(float(loss)):

@@ -1,4 +1,4 @@
-"""What the loss would rise by if a branch were switched off: looked at once, when a training has ended.
+"""What the loss would rise by if a branch were switched off: looked at where a snapshot asks, and when a training has ended.
 
 The images are of the training split, not augmented, so that the validation split keeps its word for the networks; norms go
 by the statistics of the batch, as they will while the training goes on without the branch. The same images are seen with
@@ -9,42 +9,29 @@ A library says what the losses are; this is what becomes of them.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from amla.spec.graph import Block, Graph
-from amla.spec.trial import Cost, Job, Result
+from amla.spec.trial import Statistics
 
 NAME = "switched_off"
-#: Images that are looked at, once for every branch. With 10 epochs of 20,000 images, 24 branches and 5 looks that is a
-#: twentieth of the training's own passes.
+#: Images that are looked at, for every branch.
 IMAGES = 256
+#: The loss of the whole network in the answer of ``Losses``.
+WHOLE = ""
 
-#: Nodes whose outputs are zeros meanwhile -> the mean cross-entropy of the network, in nats.
-Loss = Callable[[Sequence[str]], float]
+#: Nodes -> the mean cross-entropy, in nats, with zeros for the output of each of them in turn, and that of the ``WHOLE``.
+#: A node that nothing depends on may be missing.
+Losses = Callable[[Sequence[str]], Mapping[str, float]]
 
 
-def with_switched_off(result: Result, job: Job, graph: Graph, loss: Callable[[], Loss]) -> Result:
-    """The result with ``switched_off`` of every branch, where the job asks for it: cross-entropy without the branch minus
-    that with it. ``loss`` makes ready what looks. What it takes counts as evaluation."""
-    if NAME not in job.spec.instruments:
-        return result
-    began = time.perf_counter()
-    without = loss()
-    whole = without(())
-    rises = {block.name: {NAME: without((block.output,)) - whole} for block in branches_of(graph)}
-    statistics = {block: {**values, **rises.get(block, {})} for block, values in result.statistics.items()}
-    return result.model_copy(
-        update={"statistics": rises | statistics, "cost": _longer(result.cost, time.perf_counter() - began)}
-    )
+def rises(graph: Graph, losses: Losses) -> Statistics:
+    """``switched_off`` of every branch: the cross-entropy without it minus that with it."""
+    outputs = {block.name: block.output for block in branches_of(graph)}
+    found = losses(list(outputs.values()))
+    return {name: {NAME: found.get(output, found[WHOLE]) - found[WHOLE]} for name, output in outputs.items()}
 
 
 def branches_of(graph: Graph) -> list[Block]:
     """The blocks that can be switched off: all but the skips."""
     return [block for block in graph.blocks if block.kind != "skip"]
-
-
-def _longer(cost: Cost, seconds: float) -> Cost:
-    return cost.model_copy(
-        update={"seconds": cost.seconds + seconds, "evaluate_seconds": cost.evaluate_seconds + seconds}
-    )

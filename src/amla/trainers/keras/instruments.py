@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from amla.spec.graph import Block, Graph
-from amla.spec.trial import AT_END, INSTRUMENTS, Statistics
+from amla.spec.trial import INSTRUMENTS, OWN_PASSES, Statistics
 from amla.trainers.instruments import BEFORE_NORM, EVERY, read_sums
 from amla.trainers.keras import backend
 from amla.trainers.surgery import Array
@@ -44,7 +44,7 @@ class Instruments:
     """The totals of one training."""
 
     def __init__(self, graph: Graph, names: Iterable[str]) -> None:
-        self.graph, self.names = graph, tuple(sorted(set(names) - AT_END))
+        self.graph, self.names = graph, tuple(sorted(set(names) - OWN_PASSES))
         self.sums: dict[str, Array] = {}
 
     def listens(self, step: int) -> bool:

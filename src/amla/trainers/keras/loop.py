@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from amla.trainers.keras import backend
 from amla.trainers.keras.optim import decayed
 from amla.trainers.keras.program import EVALUATION_BATCH, Recipe, pixels_of, update
 from amla.trainers.keras.state import State, ours, save
+from amla.trainers.keras.switched import losses_without
 from amla.trainers.keras.vectors import Both
 from amla.trainers.surgery import Arrays
+from amla.trainers.switched import rises
 
 
 class Loop(loop.Loop):
@@ -60,6 +63,10 @@ class Loop(loop.Loop):
     def _statistics(self) -> Statistics:
         weights, places = backend.numpy(self.state.trained), self.state.programs.trained.places
         return self.state.instruments.read(lambda node: float(weights[places[f"{node}.weight"]].item()))
+
+    def _switched_off(self) -> Statistics:
+        graph = self.state.programs.network.graph
+        return rises(graph, partial(losses_without, self.job, self.data, self.state))
 
     def _save(self) -> None:
         save(self.state, self.job.folder)

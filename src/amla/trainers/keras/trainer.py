@@ -33,9 +33,7 @@ from amla.trainers.keras.network import fresh
 from amla.trainers.keras.optim import decayed, fresh_slots
 from amla.trainers.keras.program import EVALUATION_BATCH, Pixels, Programs, Recipe, pixels_of, programs, update
 from amla.trainers.keras.state import begin, theirs
-from amla.trainers.keras.switched import loss_without
 from amla.trainers.surgery import Arrays
-from amla.trainers.switched import with_switched_off
 
 PROCEDURES = frozenset({"train", "evaluate"})
 #: bfloat16 is taken where a step is at least so many times as fast: with less to gain, noise would decide.
@@ -62,8 +60,7 @@ class KerasTrainer(Trainer):
             state = begin(job, graph, programs(graph, dtype_of(job)), info, images)
             loop = Loop(job, data, state, batches, report)
             loop.run()
-            result = loop.end(graph, backend.device())
-            return with_switched_off(result, job, graph, lambda: loss_without(job, data, state))
+            return loop.end(graph, backend.device())
 
     def evaluate(self, job: Job, data: Dataset, split: Split) -> Result:
         def measured(graph: Graph, weights: Arrays) -> tuple[float, float]:

@@ -15,6 +15,7 @@ of a cell is put together anew at every step, and its gradient reaches each weig
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -99,6 +100,10 @@ class Fused(Joint):
         branches = self.branches = cell.branches
         self.sources, self.nodes, self.out = (cell.source,), cell.nodes, cell.out.name
         self.inner = frozenset(node.name for b in branches for node in (*b.convs[:-1], b.norm))
+        ends = itertools.accumulate((branch.norm.shape[0] for branch in branches), initial=0)
+        self.channels = {
+            branch.nodes[-1].name: slice(*pair) for branch, pair in zip(branches, itertools.pairwise(ends), strict=True)
+        }
         groups = [[branch for branch in branches if rule.level(branch) == level] for level in rule.levels]
         # a dense convolution by itself is one already
         self.parts: list[Part] = [Merged(g, cell.into) for g in groups if len(g) > 1 or (g and len(g[0].convs) > 1)]
@@ -173,6 +178,7 @@ class Scaled(Joint):
         self.nodes = (*self.scales, joined, conv)
         self.out = conv.name
         self.inner = frozenset([joined.name])
+        self.channels: dict[str, slice] = {}
 
     def __call__(self, modules: Modules, inputs: Sequence[Tensor], taps: Mapping[str, Tap], training: bool) -> Tensor:
         del training  # it changes nothing

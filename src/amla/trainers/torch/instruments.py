@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from amla.spec.graph import Block, Graph
-from amla.spec.trial import AT_END, INSTRUMENTS, Statistics
+from amla.spec.trial import INSTRUMENTS, OWN_PASSES, Statistics
 from amla.trainers.instruments import BEFORE_NORM, EVERY, read_sums
 from amla.trainers.torch.module import GraphModule
 from amla.trainers.torch.steps import Tap
@@ -25,7 +25,7 @@ class Instruments:
     """The instruments of one training. ``listen`` before a step, ``read`` at any time."""
 
     def __init__(self, graph: Graph, names: Iterable[str], device: torch.device) -> None:
-        self.names = sorted(set(names) - AT_END)
+        self.names = sorted(set(names) - OWN_PASSES)
         self.device = device
         self.branches = [block for block in graph.blocks if block.kind != "skip"]
         self.skips = [block for block in graph.blocks if block.kind == "skip"]

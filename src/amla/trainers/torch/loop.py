@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,10 +13,12 @@ from amla.spec.trial import Job, Statistics
 from amla.trainers import loop
 from amla.trainers.base import Reporter
 from amla.trainers.surgery import Arrays
+from amla.trainers.switched import rises
 from amla.trainers.torch.data import Batches
 from amla.trainers.torch.evaluation import evaluated, measured_on
 from amla.trainers.torch.optim import clip
 from amla.trainers.torch.state import State, save
+from amla.trainers.torch.switched import losses_without
 
 
 class Loop(loop.Loop):
@@ -62,6 +66,9 @@ class Loop(loop.Loop):
 
     def _statistics(self) -> Statistics:
         return self.state.statistics()
+
+    def _switched_off(self) -> Statistics:
+        return rises(self.state.module.graph, partial(losses_without, self.job, self.data, self.state))
 
     def _save(self) -> None:
         save(self.state, self.job.folder)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,8 @@ from amla.spec.graph import (
     padding,
 )
 from amla.trainers.cells import useful_taps
-from amla.trainers.torch.steps import Joint, Tap, steps
+from amla.trainers.switched import WHOLE
+from amla.trainers.torch.steps import Joint, Step, Tap, steps
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -193,19 +194,47 @@ class GraphModule(nn.Module):
             self._pass_aside(x)
         values: dict[str, Tensor] = {}
         for step in self._steps[self.training]:
-            joint = step.joint
-            if step.twin and not self.gates:
-                values[step.out] = self._heard(step.out, values[step.twin])
-            elif joint and not self.gates and self.taps.keys().isdisjoint(joint.inner):
-                out = joint(self._modules, [values[name] for name in joint.sources], self.taps, self.training)
-                values[step.out] = self._heard(step.out, out)
-            else:
-                for node in step.nodes:
-                    values[node.name] = self._value(node, values, x)
-            for name in step.gone:
-                values.pop(name, None)
+            self._take(step, values, x)
         auxiliaries = [values[name] for name in self.graph.auxiliaries] if self.training else []
         return values[self.graph.output], auxiliaries
+
+    def logits_without(self, x: Tensor, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """For each of these nodes, the logits with zeros for its output, and those of the ``WHOLE``; none for a node that
+        the logits do not depend on.
+
+        What comes before a node is computed once, for all: what is left of the network is passed through from there.
+        """
+        left = set(names)
+        # done together is only what can still be told apart afterwards
+        joints = [
+            joint
+            for joint in self.joints
+            if left.intersection(node.name for node in joint.nodes) <= {*joint.channels, joint.out}
+        ]
+        walk = steps(self.graph, self.training, self.off, joints)
+        values: dict[str, Tensor] = {}
+        for place, step in enumerate(walk):
+            self._take(step, values, x)
+            for name in left.intersection(node.name for node in step.nodes):
+                rest = values | {step.out: step.without(name, values[step.out])}
+                for later in walk[place + 1 :]:
+                    self._take(later, rest, x)
+                yield name, rest[self.graph.output]
+        yield WHOLE, values[self.graph.output]
+
+    def _take(self, step: Step, values: dict[str, Tensor], x: Tensor) -> None:
+        """Compute what is next, and let go of what nobody needs after it."""
+        joint = step.joint
+        if step.twin and not self.gates:
+            values[step.out] = self._heard(step.out, values[step.twin])
+        elif joint and not self.gates and self.taps.keys().isdisjoint(joint.inner):
+            out = joint(self._modules, [values[name] for name in joint.sources], self.taps, self.training)
+            values[step.out] = self._heard(step.out, out)
+        else:
+            for node in step.nodes:
+                values[node.name] = self._value(node, values, x)
+        for name in step.gone:
+            values.pop(name, None)
 
     @torch.no_grad()
     def _pass_aside(self, x: Tensor) -> None:

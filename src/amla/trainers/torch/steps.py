@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from amla.spec.graph import Block, Graph, Node, ZeroNode
@@ -23,6 +24,7 @@ class Joint(ABC):
     nodes: tuple[Node, ...]  # in an order in which they can be computed one by one
     out: str  # the last of them, and the only one that others read
     inner: frozenset[str]  # those of which there is no output, computed together
+    channels: Mapping[str, slice]  # the nodes whose outputs are channels of that of ``out``, and which
 
     @abstractmethod
     def __call__(self, modules: Modules, inputs: Sequence[Tensor], taps: Mapping[str, Tap], training: bool) -> Tensor:
@@ -41,6 +43,14 @@ class Step(NamedTuple):
     @property
     def out(self) -> str:
         return self.nodes[-1].name
+
+    def without(self, name: str, output: Tensor) -> Tensor:
+        """The output, with zeros for that of one of the nodes."""
+        if self.joint is None or name == self.out:
+            return torch.zeros_like(output)
+        output = output.clone()
+        output[:, self.joint.channels[name]] = 0.0
+        return output
 
 
 def steps(graph: Graph, training: bool, off: Collection[str], joints: Iterable[Joint]) -> list[Step]:

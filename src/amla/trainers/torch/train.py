@@ -9,12 +9,10 @@ from amla.spec.lower import lower
 from amla.spec.trial import Job, Result
 from amla.trainers.base import Reporter
 from amla.trainers.evaluation import dtype_of
-from amla.trainers.switched import with_switched_off
 from amla.trainers.torch.data import Batches
 from amla.trainers.torch.device import device_name
 from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.state import begin
-from amla.trainers.torch.switched import loss_without
 
 
 def train(job: Job, data: Dataset, device: torch.device, report: Reporter) -> Result:
@@ -24,5 +22,4 @@ def train(job: Job, data: Dataset, device: torch.device, report: Reporter) -> Re
     state = begin(job, graph, batches, device)
     loop = Loop(job, data, state, batches, dtype_of(job), report)
     loop.run()
-    result = loop.end(graph, device_name(device))
-    return with_switched_off(result, job, graph, lambda: loss_without(job, data, state))
+    return loop.end(graph, device_name(device))
