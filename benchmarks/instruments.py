@@ -4,6 +4,8 @@
 
 A step that is listened to and one that is not are timed in turn, so that whatever else the machine does falls on both. The
 cost is the median of their differences over the median of the plain step, times the share of steps that are listened to.
+``switched_off`` listens to no step; how many steps a look takes is said in the last line, and how many it would take if each
+branch were looked at by a whole pass.
 """
 
 from __future__ import annotations
@@ -21,16 +23,18 @@ from amla.spec.experiment import Problem
 from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.spec.training import SGD
-from amla.spec.trial import INSTRUMENTS
+from amla.spec.trial import INSTRUMENTS, OWN_PASSES
 from amla.trainers.instruments import EVERY
+from amla.trainers.switched import IMAGES, branches_of
 from amla.trainers.torch.device import default_device, device_name, memory_kept
 from amla.trainers.torch.instruments import TIMED, Instruments
 from amla.trainers.torch.kernels import join, measured_rules
-from amla.trainers.torch.module import GraphModule, build
+from amla.trainers.torch.module import GraphModule, build, by_batch
 from amla.trainers.torch.optim import make_optimizer
 
-#: What NAC reads by default, each instrument alone, and everything.
-SETS = (("feature_map", "skip"), *((name,) for name in INSTRUMENTS), tuple(INSTRUMENTS))
+LISTENING = tuple(name for name in INSTRUMENTS if name not in OWN_PASSES)
+#: What NAC reads by the paper's criterion, each instrument alone, and everything.
+SETS = (("feature_map", "skip"), *((name,) for name in LISTENING), LISTENING)
 #: The share of a step that all instruments together may cost.
 ALLOWED = 0.05
 
@@ -77,6 +81,25 @@ def cost(steps: Steps, graph: Graph, names: tuple[str, ...], rounds: int) -> tup
     return plain, listened, share
 
 
+@torch.no_grad()
+def looks(steps: Steps, graph: Graph) -> tuple[float, float]:
+    """Seconds of a look at every branch: beginning where each differs, and by whole passes."""
+    module = build(graph, seed=0).to(device=steps.device)
+    module = by_batch(module.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    module.join(steps.module.joints)
+    images = steps.images.repeat(-(-IMAGES // len(steps.images)), 1, 1, 1)[:IMAGES]
+    images = images.contiguous(memory_format=torch.channels_last)
+    outputs = [block.output for block in branches_of(graph)]
+    began = time.perf_counter()
+    for _, logits in module.logits_without(images, outputs):
+        float(logits.sum())
+    shared = time.perf_counter() - began
+    for output in ("", *outputs):
+        module.close([output] if output else [])
+        float(module(images)[0].sum())
+    return shared, time.perf_counter() - began - shared
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("side", 32), ("width", 32), ("batch", 64), ("rounds", 12), ("threads", 0)):
@@ -103,8 +126,10 @@ def measure(graph: Graph, batch: int, rounds: int, device: torch.device) -> None
     print(f"{'instruments':60s} {'plain ms':>9s} {'listened ms':>12s} {'cost':>7s}")
     for names in SETS:
         plain, listened, share = cost(steps, graph, names, rounds)
-        what = "all" if len(names) == len(INSTRUMENTS) else ", ".join(names)
+        what = "all" if len(names) == len(LISTENING) else ", ".join(names)
         print(f"{what:60s} {1000 * plain:9.1f} {1000 * listened:12.1f} {share:7.1%}")
+    shared, whole = (seconds / plain for seconds in looks(steps, graph))
+    print(f"switched_off, {IMAGES} images: a look takes as long as {shared:.1f} steps; by whole passes {whole:.1f}")
     if share > ALLOWED:
         raise SystemExit(f"all instruments together cost {share:.1%} of a step, more than {ALLOWED:.0%}")
 

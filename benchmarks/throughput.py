@@ -1,10 +1,11 @@
 """How fast networks train: plain modules, plain modules in channels-last memory, and the plan that was measured.
 
-    python benchmarks/throughput.py [--quick] [--widths 16 32 64] [--rounds 7] [--threads 1] [--output throughput.json]
+    python benchmarks/throughput.py [--quick] [--compile] [--widths 16 32 64] [--rounds 7] [--threads 1] [--output FILE]
 
 Plain is one convolution, norm and activation per branch, in torch's default layout, with torch's own defaults: as a user
-would write it. Every arm lives in a process of its own and they take turns, step by step, so that what else the machine
-does falls on all alike. The bars: so many times the plain speed at each width, and never slower than plain channels-last.
+would write it. With ``--compile`` there is one arm more, the plan compiled by torch as on a GPU, which takes minutes. Every
+arm lives in a process of its own and they take turns, step by step, so that what else the machine does falls on all alike.
+The bars: so many times the plain speed at each width, and never slower than plain channels-last.
 
 The roofline: floating-point operations a second of a whole step, against the best plain large convolution, forward and
 backward, in turn with the arms. *Useful* ones are those of the network itself, *done* ones those of the plan, zeros included.
@@ -19,7 +20,7 @@ import multiprocessing
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,15 @@ from amla.spec.experiment import Problem
 from amla.spec.graph import Graph
 from amla.spec.lower import lower
 from amla.spec.training import SGD
+from amla.trainers.torch.compiled import COMPILERS
 from amla.trainers.torch.device import default_device, device_name, memory_kept
 from amla.trainers.torch.kernels import join, measured_rules, to_json
 from amla.trainers.torch.module import build
 from amla.trainers.torch.optim import make_optimizer
 
 ARMS = ("plain", "channels_last", "plan")
+COMPILED = "compiled plan"
+PLANNED = ("plan", COMPILED)
 #: Width of the first stage -> (input shape, halvings of the stem, images of a batch, times the plain speed at least).
 CASES = {
     16: ((1, 28, 28), 1, 128, 2.5),
@@ -69,14 +73,16 @@ def stepper(arm: str, width: int, rules: Any) -> tuple[Callable[[], None], int]:
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = images.contiguous(memory_format=torch.channels_last)
     module.train()
-    if arm == "plan":
+    if arm in PLANNED:
         join(module, rules)
         optimizer = make_optimizer(SGD(momentum=0.9, nesterov=True, weight_decay=5e-4), module)
     else:
         optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
+    forward = torch.compile(module, dynamic=False, **COMPILERS["cuda"]) if arm == COMPILED else module
+
     def step() -> None:
-        F.cross_entropy(module(images)[0], labels).backward()
+        F.cross_entropy(forward(images)[0], labels).backward()
         optimizer.step()
         optimizer.zero_grad()
         if device.type == "cuda":
@@ -91,9 +97,9 @@ def work(pipe: Connection, arm: str, width: int, threads: int) -> None:
     """An arm's process: tells the floating-point operations and the plan, then the seconds of a step whenever asked."""
     if threads:
         torch.set_num_threads(threads)
-    with memory_kept() if arm == "plan" else contextlib.nullcontext():
+    with memory_kept() if arm in PLANNED else contextlib.nullcontext():
         began = time.perf_counter()
-        rules = measured_rules(network(width), CASES[width][2], default_device(), "float32") if arm == "plan" else {}
+        rules = measured_rules(network(width), CASES[width][2], default_device(), "float32") if arm in PLANNED else {}
         choosing = time.perf_counter() - began
         step, flops = stepper(arm, width, rules)
         step()
@@ -124,11 +130,11 @@ def large(device: torch.device) -> float:
 
 
 @contextlib.contextmanager
-def processes(width: int, threads: int) -> Iterator[dict[str, Connection]]:
+def processes(width: int, threads: int, arms: Sequence[str]) -> Iterator[dict[str, Connection]]:
     """A process for every arm; its end of the pipe by name."""
     context = multiprocessing.get_context("spawn")
     pipes, running = {}, []
-    for arm in ARMS:
+    for arm in arms:
         pipes[arm], theirs = context.Pipe()
         process = context.Process(target=work, args=(theirs, arm, width, threads), daemon=True)
         process.start()
@@ -141,11 +147,11 @@ def processes(width: int, threads: int) -> Iterator[dict[str, Connection]]:
         process.join()
 
 
-def measure(width: int, rounds: int, threads: int) -> dict[str, Any]:
+def measure(width: int, rounds: int, threads: int, arms: Sequence[str]) -> dict[str, Any]:
     """All arms at one width, side by side."""
-    with processes(width, threads) as pipes:
+    with processes(width, threads, arms) as pipes:
         told = {arm: pipe.recv() for arm, pipe in pipes.items()}
-        times: dict[str, list[float]] = {arm: [] for arm in ARMS}
+        times: dict[str, list[float]] = {arm: [] for arm in arms}
         rates = []
         for _ in range(rounds):
             for arm, pipe in pipes.items():
@@ -161,7 +167,7 @@ def measure(width: int, rounds: int, threads: int) -> dict[str, Any]:
         "batch": batch,
         "seconds": times,
         "images_per_second": {arm: batch / taken for arm, taken in seconds.items()},
-        "times_plain": {arm: statistics.median(ratios(times["plain"], times[arm])) for arm in ARMS},
+        "times_plain": {arm: statistics.median(ratios(times["plain"], times[arm])) for arm in arms},
         "times_channels_last": statistics.median(ratios(times["channels_last"], times["plan"])),
         "bar": CASES[width][3],
         "large_convolution_flops": max(rates),
@@ -181,7 +187,7 @@ def table(found: dict[str, Any]) -> list[str]:
     """A row of markdown for each arm."""
     rows = []
     roof = found["large_convolution_flops"]
-    for arm in ARMS:
+    for arm in found["seconds"]:
         useful, done = found["useful_flops"][arm], found["done_flops"][arm]
         rows.append(
             f"| {found['width']} | {arm} | {found['images_per_second'][arm]:.0f} | {found['times_plain'][arm]:.2f} | "
@@ -193,6 +199,7 @@ def table(found: dict[str, Any]) -> list[str]:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="3 rounds instead of 7")
+    options.add_argument("--compile", action="store_true", help="one more arm: the plan compiled by torch")
     options.add_argument("--widths", type=int, nargs="+", default=list(CASES), choices=CASES)
     options.add_argument("--rounds", type=int)
     options.add_argument("--threads", type=int, default=0)
@@ -206,7 +213,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     results = []
     for width in chosen.widths:
-        found = measure(width, chosen.rounds or (3 if chosen.quick else 7), chosen.threads)
+        arms = (*ARMS, COMPILED) if chosen.compile else ARMS
+        found = measure(width, chosen.rounds or (3 if chosen.quick else 7), chosen.threads, arms)
         results.append(found)
         print("\n".join(table(found)), flush=True)
     print()

@@ -40,7 +40,7 @@ class Loop(loop.Loop):
         state, training = self.state, self.training
         state.instruments.listen(state.module, state.counters.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            logits, auxiliaries = state.module(images)
+            logits, auxiliaries = self._forward(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=training.label_smoothing)
         for other in auxiliaries:
             auxiliary = F.cross_entropy(other.float(), labels, label_smoothing=training.label_smoothing)
@@ -54,6 +54,11 @@ class Loop(loop.Loop):
         if state.average:
             state.average.update(state.module)
         return loss.detach()
+
+    def _forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The answer of the network in training."""
+        answer: tuple[Tensor, list[Tensor]] = self.state.module(images)
+        return answer
 
     def _mean_loss(self) -> float:
         return float(torch.stack(self.losses).mean())

@@ -227,7 +227,7 @@ class GraphModule(nn.Module):
         joint = step.joint
         if step.twin and not self.gates:
             values[step.out] = self._heard(step.out, values[step.twin])
-        elif joint and not self.gates and self.taps.keys().isdisjoint(joint.inner):
+        elif joint and not self.gates and joint.inner.isdisjoint(self.taps):
             out = joint(self._modules, [values[name] for name in joint.sources], self.taps, self.training)
             values[step.out] = self._heard(step.out, out)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,23 +41,21 @@ WORTH = 1.25
 MEASURED = 0.3
 TURNS = (2, 12)
 #: What a trial may ask for by its ``procedure``.
-PROCEDURES: dict[str, Callable[[Job, Dataset, torch.device, Reporter], Result]] = {
-    "train": train,
-    "score": score,
-    "darts": darts,
-    "enas": enas,
-}
+Procedure = Callable[[Job, Dataset, torch.device, Reporter], Result]
+PROCEDURES: dict[str, Procedure] = {"train": train, "score": score, "darts": darts, "enas": enas}
 
 
 class TorchTrainer(Trainer):
     """One device: the one that a job is bound to, else a GPU where there is one, else the CPU."""
 
+    name: ClassVar[str] = "torch"
+    procedures: ClassVar[dict[str, Procedure]] = PROCEDURES
     provides = provided() | {"evaluate", *PROCEDURES}
 
     def train(self, job: Job, data: Dataset, report: Reporter = silent) -> Result:
-        self.require(job, "torch")
+        self.require(job, self.name)
         with _one_training(job) as device, _failures():
-            return PROCEDURES[job.spec.procedure](job, data, device, report)
+            return self.procedures[job.spec.procedure](job, data, device, report)
 
     def evaluate(self, job: Job, data: Dataset, split: Split) -> Result:
         with _one_training(job) as device, _failures():
