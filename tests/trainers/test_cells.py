@@ -16,10 +16,10 @@ from amla.spec.lower import lower
 from amla.spec.trial import INSTRUMENTS
 from amla.testing.strategies import architectures
 from amla.trainers.cells import cells_of
+from amla.trainers.switched import WHOLE
 from amla.trainers.torch.cells import Fused, Rule, scaled_of
 from amla.trainers.torch.instruments import Instruments
 from amla.trainers.torch.kernels import RULES
-from amla.trainers.switched import WHOLE
 from amla.trainers.torch.module import GraphModule, build, by_batch, capture
 
 OPERATIONS = (
