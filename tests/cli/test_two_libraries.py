@@ -33,7 +33,7 @@ def searched(at: Path, *words: str) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("first", "last"), [("torch", "keras"), ("keras", "torch")])
+@pytest.mark.parametrize(("first", "last"), [("torch", "keras"), ("keras", "torch"), ("torch", "torch-compiled")])
 def test_what_one_library_began_another_finishes(tmp_path: Path, first: str, last: str) -> None:
     found = searched(tmp_path, "--iterations", "1", "--trainer", first, "--final-trainer", last)
     assert found["state"] == "done"
