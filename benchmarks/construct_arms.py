@@ -49,6 +49,8 @@ from amla.spec.lower import lower
 from amla.spec.training import SGD
 from amla.spec.trial import INSTRUMENTS, Job, Result, Statistics, Trial
 from amla.trainers.base import Reporter, silent
+from amla.trainers.torch.device import memory_kept
+from amla.trainers.torch.kernels import join, measured_rules
 from amla.trainers.torch.module import build
 from amla.trainers.torch.optim import make_optimizer
 from amla.trainers.torch.trainer import TorchTrainer, device_name
@@ -261,23 +263,25 @@ def _macro(row: Row) -> MacroArchitecture:
 
 
 def _affordable(space_settings: Mapping[str, Any], row: Row, setting: Setting, problem: Problem) -> int:
-    """Steps of the envelope that take the processor as long as the whole of another run."""
+    """Steps of the envelope that take the processor as long as the whole of another run, by the plan that it is trained by."""
     graph = lower(
         EnvelopeSpace(EnvelopeSettings.parse(space_settings), problem).initial(),
         problem.input_shape,
         problem.num_classes,
     )
     module = build(graph, 0).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    join(module, measured_rules(graph, setting.batch_size, torch.device("cpu"), "float32"))
     optimizer = make_optimizer(SGD(momentum=0.9, nesterov=True), module)
     images = torch.randn((setting.batch_size, *problem.input_shape)).contiguous(memory_format=torch.channels_last)
     labels = torch.arange(setting.batch_size) % problem.num_classes
     taken = []
-    for _ in range(TIMED):
-        began = time.process_time()
-        F.cross_entropy(module(images)[0], labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        taken.append(time.process_time() - began)
+    with memory_kept():
+        for _ in range(TIMED):
+            began = time.process_time()
+            F.cross_entropy(module(images)[0], labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            taken.append(time.process_time() - began)
     return max(1, round(row.seconds / statistics.median(taken[1:])))
 
 
