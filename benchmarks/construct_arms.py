@@ -11,7 +11,8 @@ seed it needs.
   steps), ``extra12`` or ``extra25`` (so many hundredths more steps);
 - CONTROL is ``scratch`` (the final architecture of that arm, trained alone along the whole schedule), ``matched`` (branches
   pruned by lot, of many draws the one closest in parameters at each construction), ``envelope`` (the unpruned envelope,
-  as wide as gives the same parameters, for about the same processor time), ``plain`` (the same for the same steps),
+  as wide as gives the same parameters, for about the same processor time), ``plain`` (the same for the same steps), ``even``
+  (of a ``plain`` control: the same for as many steps as take the processor as long as the arm itself took),
   ``deep`` (as ``envelope``, as deep as the final network), ``search`` (random search) or ``evolution``, both of networks
   with at most as many parameters, for the same steps.
 
@@ -174,13 +175,21 @@ def needed(arm: str) -> str | None:
     return arm.split(":", 1)[1] if ":" in arm else None
 
 
-def options_of(arm: str, setting: Setting, problem: Problem, row: Row | None) -> dict[str, Any]:
-    """What an arm asks for, beside what all have. ``row`` is that of the arm which it is a control of."""
+def options_of(
+    arm: str, setting: Setting, problem: Problem, row: Row | None, seconds: float | None = None
+) -> dict[str, Any]:
+    """What an arm asks for, beside what all have. ``row`` is that of the arm which it is a control of; ``seconds``, those of
+    the arm which that one is a control of."""
     if row is None:
         return _construction(arm, setting)
-    control, assumed = arm.split(":", 1)[0], _construction(needed(arm) or "", setting)
+    control, assumed = arm.split(":", 1)[0], _construction(arm.rsplit(":", 1)[1], setting)
     same = {key: assumed[key] for key in ("space_settings", "steps")}
     match control:
+        case "even":
+            assert row.architecture is not None
+            assert seconds is not None
+            network = {"architecture": row.architecture.to_data()}
+            return {"searcher": "fixed", "settings": network, "steps": round(row.steps * seconds / row.seconds)}
         case "scratch":
             assert row.architecture is not None
             return same | {
@@ -308,7 +317,9 @@ def run(data: str, setting: Setting, arm: str, seed: int, rows: Rows) -> Row:
         if other is not None and (other, seed) not in rows:
             raise SystemExit(f"{arm}, seed {seed}: run the arm {other} with this seed first")
         row = rows[other, seed] if other is not None else None
-        asked = experiment_of(data, setting, seed, options_of(arm, setting, problem, row))
+        first = rows.get((needed(other or "") or "", seed))
+        options = options_of(arm, setting, problem, row, first.seconds if first else None)
+        asked = experiment_of(data, setting, seed, options)
         return base.model_copy(update=_ran(asked, loaded, folder))
 
 

@@ -76,6 +76,9 @@ def test_a_control_has_the_steps_and_about_the_parameters_of_its_arm(bench: dict
         assert space["layers"] == depth
         made = arms.EnvelopeSpace(arms.EnvelopeSettings.parse(space), problem).initial()
         assert arms.parameters_of(made, problem) == pytest.approx(wanted, rel=0.1)
+    even = arms.options_of("even:plain:taylor", setting, problem, done.model_copy(update={"steps": 400}), 0.015)
+    assert even["steps"] == 600, "as many as take 0.015 s, where 400 take 0.01"
+    assert even["settings"]["architecture"] == network.to_data()
     search = arms.options_of("search:taylor", setting, problem, done)
     assert search["trials"] * search["search_steps"] + search["steps"] == setting.steps
     assert search["max_params"] == wanted
