@@ -83,7 +83,7 @@ def pairs_table(rows: Sequence[Row]) -> list[str]:
     pairs = [(arm, "random") for arm in arms if arm != "random" and needed(arm) is None and "random" in arms]
     bare = [arm for arm in arms if arm not in ("mean_square", "random") and needed(arm) is None and "+" not in arm]
     pairs += [(arm, "mean_square") for arm in bare if "mean_square" in arms]
-    pairs += [(str(needed(arm)), arm) for arm in arms if needed(arm) in arms]
+    pairs += [(arm.rsplit(":", 1)[1], arm) for arm in arms if needed(arm) and arm.rsplit(":", 1)[1] in arms]
     lines = [
         "| difference | n | valid, points (95 %) | test, points (95 %) | p of test | parameters |",
         "|---|---:|---:|---:|---:|---:|",
