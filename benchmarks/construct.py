@@ -24,8 +24,8 @@ from construct_report import table, write_report
 
 #: The arms of the choice, the most telling first; a control behind the arm that it controls.
 ARMS = (
-    "mean_square",
     "switched_off",
+    "mean_square",
     "random",
     "taylor",
     "variance",
@@ -45,7 +45,15 @@ ARMS = (
     "mean_square+noskips",
     "rankings",
 )
-QUICK = ("mean_square", "random", "scratch:mean_square", "envelope:mean_square", "rankings")
+QUICK = (
+    "switched_off",
+    "mean_square",
+    "random",
+    "scratch:switched_off",
+    "plain:switched_off",
+    "even:plain:switched_off",
+    "rankings",
+)
 NOTHING_LEFT = 3
 
 

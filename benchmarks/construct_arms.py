@@ -10,11 +10,11 @@ seed it needs.
   gone), ``share25`` and ``share10`` (so many hundredths of the steps constructing, not a half), ``short`` (0.8 of the
   steps), ``extra12`` or ``extra25`` (so many hundredths more steps);
 - CONTROL is ``scratch`` (the final architecture of that arm, trained alone along the whole schedule), ``matched`` (branches
-  pruned by lot, of many draws the one closest in parameters at each construction), ``envelope`` (the unpruned envelope,
-  as wide as gives the same parameters, for about the same processor time), ``plain`` (the same for the same steps), ``even``
-  (of a ``plain`` control: the same for as many steps as take the processor as long as the arm itself took),
-  ``deep`` (as ``envelope``, as deep as the final network), ``search`` (random search) or ``evolution``, both of networks
-  with at most as many parameters, for the same steps.
+  pruned by lot, of many draws the one closest in parameters at each construction), ``plain`` (the unpruned envelope, as wide
+  as gives the same parameters, for the same steps), ``even`` (of a ``plain`` control: the same for as many steps as take the
+  processor as long as the arm itself took), ``envelope`` (as ``plain``, for about the same processor time by a short timing,
+  which can be far off), ``deep`` (as ``envelope``, as deep as the final network), ``search`` (random search) or
+  ``evolution``, both of networks with at most as many parameters, for the same steps.
 
 ``rankings`` trains the first envelope only and reads every criterion off it.
 """
