@@ -175,28 +175,30 @@ def needed(arm: str) -> str | None:
     return arm.split(":", 1)[1] if ":" in arm else None
 
 
-def options_of(
-    arm: str, setting: Setting, problem: Problem, row: Row | None, seconds: float | None = None
-) -> dict[str, Any]:
-    """What an arm asks for, beside what all have. ``row`` is that of the arm which it is a control of; ``seconds``, those of
-    the arm which that one is a control of."""
-    if row is None:
+def controlled(arm: str, seed: int, rows: Rows) -> list[Row]:
+    """The rows of the arm that this one is a control of, of the arm that that one is a control of, and so on. Errors:
+    ``SystemExit`` where one has not run."""
+    other = needed(arm)
+    if other is None:
+        return []
+    if (other, seed) not in rows:
+        raise SystemExit(f"{arm}, seed {seed}: run the arm {other} with this seed first")
+    return [rows[other, seed], *controlled(other, seed, rows)]
+
+
+def options_of(arm: str, setting: Setting, problem: Problem, others: Sequence[Row]) -> dict[str, Any]:
+    """What an arm asks for, beside what all have. ``others`` are the rows of ``controlled``."""
+    if not others:
         return _construction(arm, setting)
+    row = others[0]
     control, assumed = arm.split(":", 1)[0], _construction(arm.rsplit(":", 1)[1], setting)
     same = {key: assumed[key] for key in ("space_settings", "steps")}
     match control:
-        case "even":
+        case "scratch" | "even":
             assert row.architecture is not None
-            assert seconds is not None
             network = {"architecture": row.architecture.to_data()}
-            return {"searcher": "fixed", "settings": network, "steps": round(row.steps * seconds / row.seconds)}
-        case "scratch":
-            assert row.architecture is not None
-            return same | {
-                "steps": setting.steps,
-                "searcher": "fixed",
-                "settings": {"architecture": row.architecture.to_data()},
-            }
+            steps = setting.steps if control == "scratch" else round(row.steps * others[1].seconds / row.seconds)
+            return same | {"steps": steps, "searcher": "fixed", "settings": network}
         case "matched":
             settings = assumed["settings"] | {"criterion": "random", "parameters": list(row.chain[1:])}
             return assumed | {"searcher": f"{Matched.__module__}:Matched", "settings": settings}
@@ -313,12 +315,7 @@ def run(data: str, setting: Setting, arm: str, seed: int, rows: Rows) -> Row:
         if arm == "rankings":
             asked = experiment_of(data, setting, seed, _construction("none", setting))
             return base.model_copy(update=_rankings(asked, loaded, folder))
-        other = needed(arm)
-        if other is not None and (other, seed) not in rows:
-            raise SystemExit(f"{arm}, seed {seed}: run the arm {other} with this seed first")
-        row = rows[other, seed] if other is not None else None
-        first = rows.get((needed(other or "") or "", seed))
-        options = options_of(arm, setting, problem, row, first.seconds if first else None)
+        options = options_of(arm, setting, problem, controlled(arm, seed, rows))
         asked = experiment_of(data, setting, seed, options)
         return base.model_copy(update=_ran(asked, loaded, folder))
 

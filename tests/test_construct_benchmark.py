@@ -69,16 +69,21 @@ def test_a_control_has_the_steps_and_about_the_parameters_of_its_arm(bench: dict
     network = arms.EnvelopeSpace(arms.EnvelopeSettings(width=16, layers=(3, 3), halvings=2), problem).initial()
     wanted = arms.parameters_of(network, problem)
     done = row(bench, parameters=wanted, architecture=network.to_data(), seconds=0.01, chain=[1, 2, 3])
-    scratch = arms.options_of("scratch:taylor+short", setting, problem, done)
+    scratch = arms.options_of("scratch:taylor+short", setting, problem, [done])
     assert scratch["steps"] == setting.steps, "the whole schedule, whatever its arm took"
     for control, depth in (("envelope", [1, 1]), ("deep", [3, 3])):
-        space = arms.options_of(f"{control}:taylor", setting, problem, done)["space_settings"]
+        space = arms.options_of(f"{control}:taylor", setting, problem, [done])["space_settings"]
         assert space["layers"] == depth
         made = arms.EnvelopeSpace(arms.EnvelopeSettings.parse(space), problem).initial()
         assert arms.parameters_of(made, problem) == pytest.approx(wanted, rel=0.1)
-    even = arms.options_of("even:plain:taylor", setting, problem, done.model_copy(update={"steps": 400}), 0.015)
+    even = arms.options_of(
+        "even:plain:taylor",
+        setting,
+        problem,
+        [done.model_copy(update={"steps": 400}), done.model_copy(update={"seconds": 0.015})],
+    )
     assert even["steps"] == 600, "as many as take 0.015 s, where 400 take 0.01"
     assert even["settings"]["architecture"] == network.to_data()
-    search = arms.options_of("search:taylor", setting, problem, done)
+    search = arms.options_of("search:taylor", setting, problem, [done])
     assert search["trials"] * search["search_steps"] + search["steps"] == setting.steps
     assert search["max_params"] == wanted

@@ -138,11 +138,12 @@ def test_any_block_switched_off_gives_the_same_from_where_it_differs(
             torch.testing.assert_close(found.get(name, found[WHOLE]), module(images)[0], rtol=1e-4, atol=1e-4)
 
 
-def test_a_block_switched_off_leaves_off_what_is_off() -> None:
+def test_a_block_switched_off_leaves_off_what_is_off_and_gates_as_they_are() -> None:
     graph = envelope()
     images = torch.randn(4, *graph.input_shape, generator=torch.Generator().manual_seed(0))
-    module = by_batch(build(graph, seed=1))
-    one, other = (block.output for block in graph.blocks[:2])
+    module = by_batch(joined(graph, RULES[0]))
+    one, other, gated = (block.output for block in graph.blocks[:3])
+    module.gates = {gated: torch.tensor(0.5)}
     module.close([one])
     with torch.no_grad():
         found = dict(module.logits_without(images, [other]))

@@ -288,7 +288,7 @@ class Loop(ABC):
         return accuracy
 
     def _looked(self) -> Statistics:
-        """What the instruments say so far, and those say that take passes of their own."""
+        """What all instruments say now, those that take passes of their own among them."""
         read = self._statistics()
         if switched.NAME not in self.job.spec.instruments:
             return read

@@ -49,5 +49,5 @@ class CompiledTorchTrainer(TorchTrainer):
     """Trains one network at a time; scores and supernets are for the trainer ``torch``."""
 
     name = "torch-compiled"
-    procedures: ClassVar[dict[str, Procedure]] = {"train": partial(train, made=CompiledLoop)}
+    procedures: ClassVar[dict[str, Procedure]] = {"train": partial(train, loop_type=CompiledLoop)}
     provides = provided() | {"evaluate", *procedures}

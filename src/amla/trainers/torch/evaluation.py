@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from amla.datasets.base import Dataset
 from amla.spec.data import Split
@@ -16,13 +19,18 @@ def evaluated(state: State) -> GraphModule:
     """The network that is evaluated: the average of weights where one is kept."""
     if state.average is None:
         return state.module
-    module = GraphModule(state.module.graph)
-    module.load_state_dict(state.average.values)
-    module.gates = state.module.gates
-    module.close(state.module.off)
-    module.join(state.module.joints)
-    return module.to(  # type: ignore[no-any-return, call-overload]
-        device=next(state.module.parameters()).device, memory_format=torch.channels_last
+    return copied(state.module, state.average.values)
+
+
+def copied(module: GraphModule, values: Mapping[str, Tensor]) -> GraphModule:
+    """The network once more, with these weights and no listeners: the same gates, nodes off, plan and device."""
+    copy = GraphModule(module.graph)
+    copy.load_state_dict(values)
+    copy.gates = module.gates
+    copy.close(module.off)
+    copy.join(module.joints)
+    return copy.to(  # type: ignore[no-any-return, call-overload]
+        device=next(module.parameters()).device, memory_format=torch.channels_last
     )
 
 

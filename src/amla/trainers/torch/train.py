@@ -15,11 +15,11 @@ from amla.trainers.torch.loop import Loop
 from amla.trainers.torch.state import begin
 
 
-def train(job: Job, data: Dataset, device: torch.device, report: Reporter, made: type[Loop] = Loop) -> Result:
+def train(job: Job, data: Dataset, device: torch.device, report: Reporter, loop_type: type[Loop] = Loop) -> Result:
     """By a loop of this kind. Errors: ``TrialFailure``."""
     graph = lower(job.spec.architecture, data.info.input_shape, data.info.num_classes)
     batches = Batches(data, job.spec.training.batch_size, job.spec.training.augmentation, job.seed, device)
     state = begin(job, graph, batches, device)
-    loop = made(job, data, state, batches, dtype_of(job), report)
+    loop = loop_type(job, data, state, batches, dtype_of(job), report)
     loop.run()
     return loop.end(graph, device_name(device))
